@@ -1,0 +1,43 @@
+# Two commands: `make quickstart` does the main job, `make test` runs the tests.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+# libgomp's spinning threads starve one another on small machines; implicit warns without the second
+export OMP_WAIT_POLICY := PASSIVE
+export OPENBLAS_NUM_THREADS := 1
+export HF_HUB_OFFLINE := 1
+
+.PHONY: quickstart test check movielens demo clean-runs
+
+quickstart: $(BIN)/.installed
+	$(BIN)/ulrec run --config configs/quickstart.yaml
+
+movielens: $(BIN)/.installed
+	$(BIN)/python datasets/movielens/prepare.py --source $(or $(SOURCE),../shared/data/movielens-100k) --out runs/data/movielens
+	$(BIN)/ulrec run --config configs/movielens.yaml
+
+demo: $(BIN)/.installed
+	$(BIN)/pip install -q -c configs/constraints.txt -e '.[demo]'
+	$(BIN)/ulrec demo --run $(or $(RUN),runs/quickstart)
+
+test: check
+	$(BIN)/pytest
+
+check: $(BIN)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/codespell ulrec tests configs datasets examples README.md
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(BIN)/.installed: pyproject.toml configs/constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c configs/constraints.txt -e .
+	touch $@
+
+$(BIN)/.installed-dev: $(BIN)/.installed
+	$(BIN)/pip install -q -c configs/constraints.txt -e '.[dev]'
+	touch $@
+
+clean-runs:
+	rm -rf runs

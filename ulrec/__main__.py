@@ -1,0 +1,7 @@
+"""``python -m ulrec`` is ``ulrec``."""
+
+import sys
+
+from ulrec.cli import main
+
+sys.exit(main())

@@ -1,0 +1,246 @@
+"""Artefacts on disk: folders that appear whole or not at all, checked when they are read.
+
+An artefact is a folder with a ``manifest.json`` that lists the SHA-256 of every file, a fingerprint
+over them, and the fingerprints of what it was made from. It is written beside its destination,
+flushed, and moved into place; a good artefact is never replaced by half of one. No pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ulrec.errors import ArtefactError
+
+__all__ = [
+    "Component",
+    "Manifest",
+    "hash_file",
+    "load_component",
+    "new_artefact",
+    "open_artefact",
+    "require_same",
+    "save_component",
+    "write_text",
+]
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What an artefact says of itself.
+
+    ``fingerprint`` identifies its content, ``made_from`` maps names of sources ("autoencoder",
+    "latents", "factors", ...) to their fingerprints, ``info`` is free, plain data.
+    """
+
+    kind: str
+    fingerprint: str
+    files: dict[str, str]
+    made_from: dict[str, str] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Component:
+    """A model on disk: its configuration as plain data and its tensors."""
+
+    config: dict[str, Any]
+    tensors: dict[str, NDArray[Any]]
+    manifest: Manifest
+
+
+@contextmanager
+def new_artefact(
+    folder: str | Path,
+    *,
+    kind: str,
+    made_from: Mapping[str, str] | None = None,
+    info: dict[str, Any] | None = None,
+) -> Iterator[Path]:
+    """Write an artefact: yields a temporary folder that becomes ``folder`` on success.
+
+    On any exception the temporary folder is removed and what stood at ``folder`` stays untouched.
+    ``info`` is written when the block ends, so the caller may fill it meanwhile.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        files = {p.name: hash_file(p) for p in sorted(temporary.iterdir())}
+        content = {
+            "format": FORMAT,
+            "kind": kind,
+            "fingerprint": _fingerprint(kind, files, made_from or {}),
+            "files": files,
+            "made_from": dict(made_from or {}),
+            "info": info or {},
+        }
+        (temporary / MANIFEST).write_text(json.dumps(content, indent=1))
+        _sync(temporary)
+        _swap(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def open_artefact(folder: str | Path, *, kind: str, verify: bool = True) -> Manifest:
+    """Read and check an artefact's manifest.
+
+    Parameters
+    ----------
+    folder
+        Where the artefact lies.
+    kind
+        What it has to be ("autoencoder", "latents", ...).
+    verify
+        Compare the SHA-256 of every file. Only a caller that has just done so may leave it out.
+
+    Raises
+    ------
+    ArtefactError
+        If it is missing, of another kind or format, or a file is damaged.
+    """
+    folder = Path(folder)
+    _recover(folder)
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtefactError(f"no {kind} at {folder}: {MANIFEST} is missing; run the stage that makes it")
+    try:
+        content = json.loads(path.read_text())
+        version, found = content.pop("format"), content["kind"]
+        manifest = Manifest(**content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}); make the {kind} again") from error
+    if version != FORMAT:
+        raise ArtefactError(f"{path} has format {version}, this ulrec reads {FORMAT}; make it again")
+    if found != kind:
+        raise ArtefactError(f"{folder} holds a {found}, a {kind} was expected; check the path")
+    if verify:
+        _verify(folder, manifest)
+    return manifest
+
+
+def require_same(what: str, *, expected: str, got: str | None, remedy: str) -> None:
+    """Refuse to join artefacts that were not made from one another.
+
+    Raises
+    ------
+    ArtefactError
+        If the fingerprints differ; both are named.
+    """
+    if expected != got:
+        raise ArtefactError(f"{what}: expected fingerprint {expected}, got {got}; {remedy}")
+
+
+def save_component(
+    folder: str | Path,
+    *,
+    kind: str,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, NDArray[Any]],
+    made_from: Mapping[str, str] | None = None,
+    info: dict[str, Any] | None = None,
+) -> str:
+    """Write ``config.yaml`` and ``model.safetensors`` as one artefact; returns its fingerprint."""
+    with new_artefact(folder, kind=kind, made_from=made_from, info=info) as temporary:
+        (temporary / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        contiguous = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
+        save_file(contiguous, temporary / "model.safetensors")
+    return open_artefact(folder, kind=kind, verify=False).fingerprint
+
+
+def load_component(folder: str | Path, *, kind: str) -> Component:
+    """Read a component; see :func:`open_artefact` for the errors."""
+    folder = Path(folder)
+    manifest = open_artefact(folder, kind=kind)
+    try:
+        tensors = load_file(folder / "model.safetensors")
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+    except (SafetensorError, OSError, yaml.YAMLError) as error:
+        raise ArtefactError(f"{folder} cannot be read ({error}); make the {kind} again") from error
+    return Component(config=config or {}, tensors=tensors, manifest=manifest)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fingerprint(kind: str, files: Mapping[str, str], made_from: Mapping[str, str]) -> str:
+    text = json.dumps([kind, sorted(files.items()), sorted(made_from.items())])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtefactError(f"{path} is missing; make the {manifest.kind} again")
+        if hash_file(path) != expected:
+            raise ArtefactError(f"{path} is damaged: its checksum differs from {MANIFEST}; make it again")
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    """Move ``temporary`` to ``folder``; a crash in between leaves what :func:`_recover` mends."""
+    _recover(folder)
+    previous = _previous(folder)
+    if folder.exists():
+        folder.rename(previous)
+    temporary.rename(folder)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _recover(folder: Path) -> None:
+    previous = _previous(folder)
+    if previous.exists():
+        if folder.exists():
+            shutil.rmtree(previous)
+        else:
+            previous.rename(folder)
