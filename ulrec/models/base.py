@@ -1,0 +1,144 @@
+"""Stage 2: the generator in latent space, with or without a condition (METHOD.md section 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ulrec.diffusion.loss import diffusion_loss, stratified_times
+from ulrec.diffusion.process import x_from_v
+from ulrec.diffusion.sampler import NoiseSource, Sampled, SamplerConfig, guided, sample
+from ulrec.diffusion.schedule import Schedule
+from ulrec.diffusion.weighting import Weighting
+from ulrec.networks.transformer import Cond, LatentTransformer, TransformerConfig
+
+__all__ = ["Base", "BaseConfig", "add_condition"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseConfig:
+    """What a base model is; the defaults are tiny.
+
+    Attributes
+    ----------
+    latent_shape
+        (D, f, h, w) of the latents it draws.
+    schedule_z
+        Noise levels; logsnr_0 is the autoencoder's logsnr_z0, where sampling stops.
+    weighting
+        On the eps error; sigmoid with b_z = ``bias`` as in the paper's stage 2.
+    network
+        Its transformer; ``cond_width`` None makes it unconditional.
+    """
+
+    latent_shape: tuple[int, int, int, int] = (8, 1, 8, 8)
+    schedule_z: Schedule = Schedule(logsnr_0=5.0, logsnr_1=-10.0)
+    weighting: Weighting = Weighting(name="sigmoid", bias=1.0)
+    network: TransformerConfig = TransformerConfig(width=160, depth=5)
+
+
+class Base(nn.Module):
+    """A diffusion model on clean latents. It sees condition tokens, never a user."""
+
+    def __init__(self, config: BaseConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = LatentTransformer(config.network, channels=config.latent_shape[0])
+
+    def denoise(self, z_t: Tensor, logsnr: Tensor, cond: Cond | None = None) -> Tensor:
+        """Return z_hat for z_t (B, D, f, h, w) at logsnr (B,)."""
+        return x_from_v(z_t, logsnr, self.network(z_t, logsnr, cond).float())
+
+    def nats(
+        self,
+        z_clean: Tensor,
+        *,
+        t: Tensor,
+        eps: Tensor,
+        cond: Cond | None = None,
+        weighting: Weighting | None = None,
+    ) -> Tensor:
+        """Return the diffusion loss in nats per sample (B,), under another weighting if given.
+
+        z_t is drawn from z_clean: adding the fixed noise of z_0 first would add noise twice.
+        """
+        return diffusion_loss(
+            self.denoise,
+            z_clean,
+            t,
+            eps,
+            schedule=self.config.schedule_z,
+            weighting=weighting or self.config.weighting,
+            cond=cond,
+        )
+
+    def loss(
+        self, z_clean: Tensor, cond: Cond | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return what the optimiser sees: mean nats per latent value, a scalar."""
+        generator = torch.default_generator if generator is None else generator
+        t = stratified_times(len(z_clean), generator, z_clean.device)
+        eps = torch.randn(z_clean.shape, generator=generator, device=generator.device)
+        nats = self.nats(z_clean, t=t, eps=eps.to(z_clean.device), cond=cond)
+        return nats.mean() / z_clean[0].numel()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        cond: Cond | None = None,
+        *,
+        seeds: Sequence[int],
+        null: Cond | None = None,
+        guidance: float = 1.0,
+        sampler: SamplerConfig | None = None,
+    ) -> Sampled:
+        """Draw latents.
+
+        Parameters
+        ----------
+        cond
+            The condition, B samples; None for an unconditional model.
+        seeds
+            One a sample: the same seed and condition give the same latent in any batch.
+        null
+            The condition that says nothing; needed unless ``guidance`` is 1.
+        guidance
+            w in null + w (cond - null).
+        sampler
+            Method and steps; DDIM with 25 by default.
+
+        Returns
+        -------
+        Sampled
+            ``x_0``: noisy z_0 for the decoder; ``x_hat``: the estimate of z_clean from that z_0,
+            for search; each (B, D, f, h, w).
+
+        Raises
+        ------
+        ValueError
+            If guidance needs a null condition and none is given.
+        """
+        if guidance != 1 and null is None:
+            raise ValueError(f"guidance {guidance} needs the null condition; pass null=")
+        denoise = guided(self.denoise, null, scale=guidance)
+        noise = NoiseSource(seeds, self.config.latent_shape, device=self.network.embed.weight.device)
+        schedule = self.config.schedule_z
+        config = sampler or SamplerConfig()
+        z_0 = sample(denoise, noise, schedule=schedule, config=config, cond=cond).x_0
+        z_hat = denoise(z_0, z_0.new_full((len(z_0),), schedule.logsnr_0), cond)
+        return Sampled(z_0, z_hat)
+
+
+def add_condition(base: Base, *, cond_width: int) -> Base:
+    """Return a copy of an unconditional base that takes condition tokens of width E.
+
+    The new layers start at zero: whatever the condition, the output is bit-equal to ``base``'s.
+    """
+    network = dataclasses.replace(base.config.network, cond_width=cond_width)
+    conditioned = Base(dataclasses.replace(base.config, network=network))
+    conditioned.load_state_dict({**conditioned.state_dict(), **base.state_dict()})
+    return conditioned

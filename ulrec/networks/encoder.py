@@ -1,0 +1,60 @@
+"""The encoder: 2x2 patches, then residual stages that halve the grid (METHOD.md section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ulrec.networks.layers import ResBlock, fold_frames, unfold_frames
+
+__all__ = ["Encoder", "EncoderConfig"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderConfig:
+    """Size of the encoder; the defaults are tiny.
+
+    The grid shrinks by ``patch`` and by 2 between stages: patch * 2^(len(channels) - 1) in all.
+    ``num_blocks`` residual blocks stand in every stage but the last, which has ``num_last_blocks``.
+    """
+
+    patch: int = 2
+    channels: tuple[int, ...] = (48, 96)
+    num_blocks: int = 2
+    num_last_blocks: int = 3
+    latent_channels: int = 8
+
+    @property
+    def stride(self) -> int:
+        """Pixels along the side of one latent."""
+        return int(self.patch * 2 ** (len(self.channels) - 1))
+
+
+class Encoder(nn.Module):
+    """E(x) = z_clean, deterministic."""
+
+    def __init__(self, config: EncoderConfig, *, media_channels: int = 3) -> None:
+        super().__init__()
+        first, *rest = config.channels
+        self.config = config
+        layers: list[nn.Module] = [nn.Conv2d(media_channels, first, config.patch, config.patch)]
+        width = first
+        for following in rest:
+            layers += [ResBlock(width) for _ in range(config.num_blocks)]
+            layers += [nn.Conv2d(width, following, 2, 2)]
+            width = following
+        layers += [ResBlock(width) for _ in range(config.num_last_blocks)]
+        self.layers = nn.ModuleList(layers)
+        self.norm = nn.GroupNorm(8, width)
+        self.out = nn.Conv2d(width, config.latent_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map media x (B, C, F, H, W) to z_clean (B, D, F, h, w)."""
+        num_frames = x.shape[2]
+        h = fold_frames(x)
+        for layer in self.layers:
+            h = layer(h)
+        z = self.out(functional.silu(self.norm(h)))
+        return unfold_frames(z, num_frames).contiguous()

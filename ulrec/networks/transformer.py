@@ -1,0 +1,192 @@
+"""Transformer over a grid of latents: QK-norm, axial rotary positions, condition tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ulrec.networks.layers import LogsnrEmbedding, zero_init
+
+__all__ = ["Block", "Cond", "LatentTransformer", "TransformerConfig", "rotary_angles"]
+
+Grid = tuple[int, int, int]
+
+
+class Cond(NamedTuple):
+    """What a generation is conditioned on: ``tokens`` (B, N, E) and their ``mask`` (B, N), True = use.
+
+    Every sample has at least one token in use: each source brings its learned null.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerConfig:
+    """Size of a single-level transformer; the defaults are tiny.
+
+    ``cond_width`` is the width E of the condition's tokens, None for an unconditional network.
+    """
+
+    width: int = 128
+    depth: int = 4
+    head_width: int = 32
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    cond_width: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.width % self.head_width:
+            raise ValueError(f"head_width {self.head_width} has to divide width {self.width}")
+        if self.head_width % 8:
+            raise ValueError(f"head_width has to be a multiple of 8 (rotary axes), got {self.head_width}")
+
+
+def rotary_angles(grid: Grid, head_width: int, *, base: float = 100.0) -> Tensor:
+    """Return axial rotary angles (F H W, head_width / 2), float32.
+
+    A quarter of the pairs turn with the frame, the rest evenly with row and column; a single frame
+    turns nothing in time, so weights of a picture model stay valid for clips.
+    """
+    pairs_f = head_width // 8
+    pairs_hw = (head_width // 2 - pairs_f) // 2
+    angles = []
+    for axis, pairs in enumerate((pairs_f, pairs_hw, head_width // 2 - pairs_f - pairs_hw)):
+        frequencies = base ** (-torch.arange(pairs) / pairs)
+        position = torch.arange(grid[axis])[:, None] * frequencies
+        shape = [1, 1, 1, pairs]
+        shape[axis] = grid[axis]
+        angles.append(position.reshape(shape).expand(*grid, pairs))
+    return torch.cat(angles, dim=-1).flatten(0, 2)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (i, i + half) of x (B, heads, N, head_width)."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with RMS-normalised queries and keys; the output starts at zero."""
+
+    def __init__(self, width: int, head_width: int, *, context_width: int | None = None) -> None:
+        super().__init__()
+        self.head_width = head_width
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_kv = nn.Linear(context_width or width, 2 * width, bias=False)
+        self.norm_q = nn.RMSNorm(head_width)
+        self.norm_k = nn.RMSNorm(head_width)
+        self.out = zero_init(nn.Linear(width, width))
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        rotary: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Attend from x (B, N, width) to itself, or to context (B, M, E) where mask (B, M)."""
+        k, v = self.to_kv(x if context is None else context).chunk(2, dim=-1)
+        q, k, v = (
+            rearrange(a, "b n (h d) -> b h n d", d=self.head_width) for a in (self.to_q(x), k, v)
+        )
+        q, k = self.norm_q(q), self.norm_k(k)
+        if rotary is not None:
+            q, k = _rotate(q, *rotary), _rotate(k, *rotary)
+        allowed = None if mask is None else mask[:, None, None, :]
+        h = functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+        out: Tensor = self.out(rearrange(h, "b h n d -> b n (h d)"))
+        return out
+
+
+class Block(nn.Module):
+    """Self-attention, attention to condition tokens (where there are any), and an MLP.
+
+    Scale, shift and gate of both branches come from the embedding (adaLN-zero).
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        width, hidden = config.width, int(config.width * config.mlp_ratio)
+        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
+        self.attention = Attention(width, config.head_width)
+        self.cross: Attention | None = None
+        if config.cond_width is not None:
+            self.norm_cross = nn.LayerNorm(width)
+            self.cross = Attention(width, config.head_width, context_width=config.cond_width)
+        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden),
+            nn.GELU(approximate="tanh"),
+            nn.Dropout(config.dropout),
+            zero_init(nn.Linear(hidden, width)),
+        )
+        self.modulation = zero_init(nn.Linear(width, 4 * width))
+
+    def forward(
+        self, x: Tensor, embedding: Tensor, cond: Cond | None, rotary: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Map x (B, N, width) under embedding (B, width)."""
+        scale_a, shift_a, scale_m, shift_m = self.modulation(embedding)[:, None].chunk(4, dim=-1)
+        h = torch.addcmul(shift_a, self.norm_attention(x), 1 + scale_a)
+        x = x + self.attention(h, rotary=rotary)
+        if self.cross is not None and cond is not None:
+            x = x + self.cross(self.norm_cross(x), context=cond.tokens, mask=cond.mask)
+        h = torch.addcmul(shift_m, self.norm_mlp(x), 1 + scale_m)
+        out: Tensor = x + self.mlp(h)
+        return out
+
+
+class LatentTransformer(nn.Module):
+    """Single-level transformer on latents: the paper's prior, and our base at small size.
+
+    Parameters
+    ----------
+    config
+        Its size.
+    channels
+        D, the channels of a latent.
+    """
+
+    def __init__(self, config: TransformerConfig, *, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Linear(channels, config.width)
+        self.time = LogsnrEmbedding(config.width)
+        self.pooled: nn.Linear | None = None
+        if config.cond_width is not None:
+            self.pooled = zero_init(nn.Linear(config.cond_width, config.width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width, elementwise_affine=False)
+        self.modulation = zero_init(nn.Linear(config.width, 2 * config.width))
+        self.out = zero_init(nn.Linear(config.width, channels))
+
+    def forward(self, z_t: Tensor, logsnr: Tensor, cond: Cond | None = None) -> Tensor:
+        """Return v for latents z_t (B, D, f, h, w) at logsnr (B,), the shape of z_t."""
+        grid = (z_t.shape[2], z_t.shape[3], z_t.shape[4])
+        angles = rotary_angles(grid, self.config.head_width).to(z_t.device)
+        rotary = (angles.cos(), angles.sin())
+        embedding = self.time(logsnr)
+        if self.pooled is not None and cond is not None:
+            embedding = embedding + self.pooled(_masked_mean(cond))
+        embedding = functional.silu(embedding)
+        x = self.embed(rearrange(z_t, "b d f h w -> b (f h w) d"))  # (B, N, width)
+        for block in self.blocks:
+            x = block(x, embedding, cond, rotary)
+        scale, shift = self.modulation(embedding)[:, None].chunk(2, dim=-1)
+        x = self.out(torch.addcmul(shift, self.norm(x), 1 + scale))
+        v: Tensor = rearrange(x, "b (f h w) d -> b d f h w", f=grid[0], h=grid[1])
+        return v
+
+
+def _masked_mean(cond: Cond) -> Tensor:
+    """Return the mean of the tokens in use, (B, E)."""
+    used = cond.mask.to(cond.tokens.dtype)[..., None]
+    return (cond.tokens * used).sum(1) / used.sum(1).clamp(min=1)
