@@ -1,0 +1,208 @@
+"""What happens around the steps: averages of weights, guards, resume points, logs, progress."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ulrec.errors import Interrupted, TrainingError
+
+__all__ = ["LossLog", "NonFiniteGuard", "Progress", "ResumePoint", "WeightAverage"]
+
+
+class WeightAverage(pl.Callback):
+    """Exponential moving average of the weights of a task's models.
+
+    The rate follows the step early on, (1 + n) / (10 + n), so that the average forgets the start.
+
+    Parameters
+    ----------
+    models
+        The task's models by name; ``averages`` holds their averaged copies.
+    decay
+        The share of the average that one step keeps.
+    """
+
+    def __init__(self, models: dict[str, nn.Module], *, decay: float) -> None:
+        self.models = models
+        self.decay = decay
+        self.averages = {name: copy.deepcopy(model) for name, model in models.items()}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Follow the models to their device."""
+        for average in self.averages.values():
+            average.to(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the averages towards the weights."""
+        step = trainer.global_step
+        decay = min(self.decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, model in self.models.items():
+                mean = list(self.averages[name].parameters())
+                torch._foreach_lerp_(mean, list(model.parameters()), 1 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resume point keeps."""
+        return {name: average.state_dict() for name, average in self.averages.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the averages of a resume point."""
+        for name, average in self.averages.items():
+            average.load_state_dict(state_dict[name])
+
+
+class NonFiniteGuard(pl.Callback):
+    """Stops before one NaN or infinite loss has ended all weights as NaN."""
+
+    def on_before_backward(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
+    ) -> None:
+        """Refuse a loss that is not finite."""
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss of step {trainer.global_step} is {loss.item()}; expected a finite number. "
+                "Lower the learning rate or check the media; the last resume point is unharmed"
+            )
+
+
+class ResumePoint(pl.Callback):
+    """Keeps ``resume.ckpt`` every few seconds and when a signal asks to stop.
+
+    The file is written beside its place and moved, so that a crash never costs the previous one.
+    """
+
+    def __init__(self, folder: Path, *, every_s: float) -> None:
+        self.path = folder / "resume.ckpt"
+        self.every_s = every_s
+        self._last = time.monotonic()
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to SIGINT and SIGTERM."""
+        self._last = time.monotonic()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when it is time to, and stop when asked to."""
+        if self._signal is not None:
+            self._save(trainer)
+            raise Interrupted(
+                f"stopped at step {trainer.global_step} after {signal.Signals(self._signal).name}; "
+                "run the same command to go on from here"
+            )
+        if time.monotonic() - self._last > self.every_s:
+            self._save(trainer)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Give the signals back."""
+        self.teardown(trainer, pl_module, "fit")
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        temporary = self.path.with_suffix(".tmp")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+        self._last = time.monotonic()
+
+
+class LossLog(pl.Callback):
+    """Appends what the task logs to ``losses.jsonl``, one line every few steps.
+
+    A resumed run first drops the lines it is about to write again.
+    """
+
+    def __init__(self, folder: Path, *, every: int) -> None:
+        self.path = folder / "losses.jsonl"
+        self.every = every
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the steps after the resume point."""
+        kept: list[str] = []
+        if self.path.exists():
+            lines = self.path.read_text().splitlines()
+            kept = [line for line in lines if json.loads(line)["step"] <= trainer.global_step]
+        self.path.write_text("".join(line + "\n" for line in kept))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write one line."""
+        step = trainer.global_step
+        if step % self.every and step != trainer.max_steps:
+            return
+        values = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+class Progress(pl.Callback):
+    """One bar with the time left and the loss; a line every 15 seconds where there is no terminal."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.bar: tqdm[Any] | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the bar at the step reached."""
+        if trainer.is_global_zero:
+            self.bar = tqdm(
+                desc=self.title,
+                total=trainer.max_steps,
+                initial=trainer.global_step,
+                unit="step",
+                mininterval=0.5 if sys.stderr.isatty() else 15,
+                dynamic_ncols=True,
+            )
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Advance the bar."""
+        if self.bar is None:
+            return
+        if trainer.global_step % 10 == 0:
+            metrics = {k: v for k, v in trainer.progress_bar_metrics.items() if k != "v_num"}
+            self.bar.set_postfix({k: f"{v:.3f}" for k, v in metrics.items()}, refresh=False)
+        self.bar.update(1)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar."""
+        self.teardown(trainer, pl_module, "fit")

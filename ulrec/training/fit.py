@@ -1,0 +1,144 @@
+"""Run a task to its last step, resuming exactly where an earlier run stopped."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from ulrec.errors import ArtefactError
+from ulrec.training.callbacks import LossLog, NonFiniteGuard, Progress, ResumePoint, WeightAverage
+from ulrec.training.datamodule import Source, StepData
+from ulrec.training.tasks import OptimiserConfig, Task
+
+__all__ = ["FitConfig", "fit"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitConfig:
+    """How a model is trained.
+
+    Attributes
+    ----------
+    num_steps, batch_size
+        Optimiser steps, and samples of one step over all devices.
+    optimiser
+        AdamW and its schedule.
+    average
+        Horizon of the moving average of the weights, as a share of the steps.
+    clip
+        Largest norm of the gradient.
+    precision
+        "32-true", or "bf16-mixed" where the device is fast at it.
+    accelerator, devices, strategy
+        Lightning's.
+    save_every_s
+        Seconds between resume points.
+    log_every
+        Steps between lines of the loss log.
+    """
+
+    num_steps: int = 1000
+    batch_size: int = 32
+    optimiser: OptimiserConfig = OptimiserConfig()
+    average: float = 0.05
+    clip: float = 1.0
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    save_every_s: float = 60.0
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.devices:
+            raise ValueError(f"batch_size {self.batch_size} does not divide by {self.devices} devices")
+
+
+def fit(
+    task: Task,
+    source: Source,
+    *,
+    num_samples: int,
+    config: FitConfig,
+    folder: Path,
+    title: str,
+) -> dict[str, nn.Module]:
+    """Train and return the averaged models by name, in evaluation mode.
+
+    Parameters
+    ----------
+    task
+        A task with its models as direct children.
+    source
+        Fetches the samples of rows 0 .. num_samples - 1.
+    num_samples
+        Their number.
+    config
+        Steps, batch size, optimiser.
+    folder
+        Keeps ``resume.ckpt`` and ``losses.jsonl``; what is found there is resumed.
+    title
+        Names the progress bar.
+
+    Raises
+    ------
+    TrainingError
+        If a loss is not finite.
+    Interrupted
+        If a signal asked to stop; the state is saved.
+    ArtefactError
+        If the resume point cannot be read or is another model's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_flush_denormal(True)  # zero-initialised layers make denormals, slow on CPUs
+    models = {name: child for name, child in task.named_children() if child is not None}
+    average = WeightAverage(models, decay=1 - 1 / max(1.0, config.average * config.num_steps))
+    resume = ResumePoint(folder, every_s=config.save_every_s)
+    data = StepData(
+        source,
+        num_samples=num_samples,
+        batch_size=config.batch_size,
+        num_steps=config.num_steps,
+        seed=task.seed,
+    )
+    trainer = _trainer(
+        config, [average, NonFiniteGuard(), LossLog(folder, every=config.log_every), Progress(title), resume]
+    )
+    checkpoint = resume.path if resume.path.exists() else None
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            warnings.filterwarnings("ignore", module="torch.utils.data")
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+    except (RuntimeError, KeyError) as error:
+        if checkpoint is None or trainer.global_step > 0:
+            raise
+        raise ArtefactError(
+            f"{checkpoint} does not fit this model ({error}); delete it to start over"
+        ) from error
+    return {name: model.cpu().eval() for name, model in average.averages.items()}
+
+
+def _trainer(config: FitConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    return pl.Trainer(
+        max_steps=config.num_steps,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy=config.strategy,
+        precision=config.precision,
+        gradient_clip_val=config.clip,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
