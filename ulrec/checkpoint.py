@@ -77,8 +77,14 @@ def new_artefact(
 
     On any exception the temporary folder is removed and what stood at ``folder`` stays untouched.
     ``info`` is written when the block ends, so the caller may fill it meanwhile.
+
+    Raises
+    ------
+    ArtefactError
+        If something that is no artefact stands at ``folder``: it would be lost.
     """
     folder = Path(folder)
+    _refuse_foreign(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -86,15 +92,18 @@ def new_artefact(
     try:
         yield temporary
         files = {p.name: hash_file(p) for p in sorted(temporary.iterdir())}
+        # As it will be read back, where keys are str: the fingerprint is over that.
+        plain = json.loads(json.dumps(info or {}, default=_plain))
         content = {
             "format": FORMAT,
             "kind": kind,
-            "fingerprint": _fingerprint(kind, files, made_from or {}),
+            "fingerprint": _fingerprint(kind, files, made_from or {}, plain),
             "files": files,
             "made_from": dict(made_from or {}),
-            "info": info or {},
+            "info": plain,
         }
-        (temporary / MANIFEST).write_text(json.dumps(content, indent=1))
+        text = json.dumps(content, indent=1)
+        (temporary / MANIFEST).write_text(text, encoding="utf-8")
         _sync(temporary)
         _swap(temporary, folder)
     finally:
@@ -122,15 +131,19 @@ def open_artefact(folder: str | Path, *, kind: str, verify: bool = True) -> Mani
     _recover(folder)
     path = folder / MANIFEST
     if not path.is_file():
-        raise ArtefactError(f"no {kind} at {folder}: {MANIFEST} is missing; run the stage that makes it")
+        raise ArtefactError(
+            f"no {kind} at {folder}: {MANIFEST} is missing; run the stage that makes it"
+        )
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         version, found = content.pop("format"), content["kind"]
         manifest = Manifest(**content)
     except (ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{path} is damaged ({error}); make the {kind} again") from error
     if version != FORMAT:
-        raise ArtefactError(f"{path} has format {version}, this ulrec reads {FORMAT}; make it again")
+        raise ArtefactError(
+            f"{path} has format {version}, this ulrec reads {FORMAT}; make it again"
+        )
     if found != kind:
         raise ArtefactError(f"{folder} holds a {found}, a {kind} was expected; check the path")
     if verify:
@@ -161,7 +174,8 @@ def save_component(
 ) -> str:
     """Write ``config.yaml`` and ``model.safetensors`` as one artefact; returns its fingerprint."""
     with new_artefact(folder, kind=kind, made_from=made_from, info=info) as temporary:
-        (temporary / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        text = yaml.safe_dump(dict(config), sort_keys=False)
+        (temporary / "config.yaml").write_text(text, encoding="utf-8")
         contiguous = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
         save_file(contiguous, temporary / "model.safetensors")
     return open_artefact(folder, kind=kind, verify=False).fingerprint
@@ -173,7 +187,7 @@ def load_component(folder: str | Path, *, kind: str) -> Component:
     manifest = open_artefact(folder, kind=kind)
     try:
         tensors = load_file(folder / "model.safetensors")
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (SafetensorError, OSError, yaml.YAMLError) as error:
         raise ArtefactError(f"{folder} cannot be read ({error}); make the {kind} again") from error
     return Component(config=config or {}, tensors=tensors, manifest=manifest)
@@ -185,7 +199,7 @@ def write_text(path: str | Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w") as file:
+        with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -200,27 +214,58 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fingerprint(kind: str, files: Mapping[str, str], made_from: Mapping[str, str]) -> str:
-    text = json.dumps([kind, sorted(files.items()), sorted(made_from.items())])
+def _fingerprint(
+    kind: str, files: Mapping[str, str], made_from: Mapping[str, str], info: Mapping[str, Any]
+) -> str:
+    text = json.dumps([kind, files, made_from, info], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _plain(value: Any) -> Any:
+    """Let NumPy numbers into a manifest: hours of work must not be lost to one ``float32``."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"info of an artefact has to be plain data, got {type(value).__name__}")
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        raise ArtefactError(
+            f"{folder} exists and is no artefact (it has no {MANIFEST}); choose another path or"
+            " move it away"
+        )
+
+
 def _verify(folder: Path, manifest: Manifest) -> None:
+    expected = _fingerprint(manifest.kind, manifest.files, manifest.made_from, manifest.info)
+    if manifest.fingerprint != expected:
+        raise ArtefactError(
+            f"{folder / MANIFEST} was changed: its content has fingerprint {expected}, it says"
+            f" {manifest.fingerprint}; make the {manifest.kind} again"
+        )
     for name, expected in manifest.files.items():
         path = folder / name
         if not path.is_file():
             raise ArtefactError(f"{path} is missing; make the {manifest.kind} again")
         if hash_file(path) != expected:
-            raise ArtefactError(f"{path} is damaged: its checksum differs from {MANIFEST}; make it again")
+            raise ArtefactError(
+                f"{path} is damaged: its checksum differs from {MANIFEST}; make it again"
+            )
 
 
 def _sync(folder: Path) -> None:
     for path in [*folder.iterdir(), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _previous(folder: Path) -> Path:
@@ -234,6 +279,7 @@ def _swap(temporary: Path, folder: Path) -> None:
     if folder.exists():
         folder.rename(previous)
     temporary.rename(folder)
+    _sync_one(folder.parent)  # the renames, before the only other copy goes
     shutil.rmtree(previous, ignore_errors=True)
 
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -57,8 +57,13 @@ def load_config(cls: type[T], path: str | Path | None, overrides: Iterable[str] 
     return from_mapping(cls, mapping)
 
 
-def from_mapping(cls: type[T], mapping: Mapping[str, Any], *, at: str = "") -> T:
+def from_mapping(
+    cls: type[T], mapping: Mapping[str, Any], *, at: str = "", default: T | None = None
+) -> T:
     """Build the dataclass ``cls`` from plain data, strictly.
+
+    What the mapping leaves out is taken from ``default``, or else from the class: a section says
+    only what differs from the default of the field that it fills.
 
     Examples
     --------
@@ -67,29 +72,32 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], *, at: str = "") -> T
     ...     width: int = 8
     >>> from_mapping(Net, {"width": 16})
     Net(width=16)
-    >>> from_mapping(Net, {"widht": 16})
+    >>> from_mapping(Net, {"widths": 16})
     Traceback (most recent call last):
         ...
-    ulrec.errors.ConfigError: unknown key 'widht'; did you mean 'width'?
+    ulrec.errors.ConfigError: unknown key 'widths'; did you mean 'width'?
     """
-    hints = _hints(cls)
+    hints = _hints(cast("Hashable", cls))
     for key in mapping:
         if key not in hints:
-            raise ConfigError(_unknown(f"{at}{key}", key, hints))
-    values = {key: _convert(hints[key], value, f"{at}{key}") for key, value in mapping.items()}
-    missing = [
-        f.name
-        for f in dataclasses.fields(cast("Any", cls))
-        if f.name not in values
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
+            raise ConfigError(_unknown(f"{at}{key}", str(key), hints))
+    fields = {f.name: f for f in dataclasses.fields(cast("Any", cls))}
+    defaults = {
+        name: _default(f) if default is None else getattr(default, name)
+        for name, f in fields.items()
+    }
+    values = {
+        key: _convert(hints[key], value, f"{at}{key}", defaults[key])
+        for key, value in mapping.items()
+    }
+    values = {k: v for k, v in defaults.items() if v is not dataclasses.MISSING} | values
+    missing = [name for name in fields if name not in values]
     if missing:
         raise ConfigError(f"'{at}{missing[0]}' has no default: set it in the configuration")
     try:
         return cls(**values)
     except ValueError as error:
-        prefix = f"in '{at.rstrip('.')}': " if at and not isinstance(error, ConfigError) else ""
+        prefix = f"in '{at.rstrip('.')}': " if at else ""
         raise ConfigError(f"{prefix}{error}") from error
 
 
@@ -100,7 +108,7 @@ def to_mapping(config: Any) -> dict[str, Any]:
 
 def dump_config(config: Any, path: Path) -> None:
     """Write the resolved configuration as YAML."""
-    path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False))
+    path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")
 
 
 def digest(value: Any) -> str:
@@ -116,8 +124,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
@@ -126,12 +140,32 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"configuration file not found: {path}")
     try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        content = _parse(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if content is None:
+        return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path} has to hold a mapping, it holds a {type(content).__name__}")
     return content
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key may stand only once; the plain loader lets the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"key '{key}' stands twice, again in line {line}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, _Loader)  # derives from the safe loader
 
 
 def _apply(mapping: dict[str, Any], override: str) -> None:
@@ -143,7 +177,12 @@ def _apply(mapping: dict[str, Any], override: str) -> None:
         mapping = mapping.setdefault(parent, {})
         if not isinstance(mapping, dict):
             raise ConfigError(f"'{key}': '{parent}' is a value, not a section")
-    mapping[last] = yaml.safe_load(text)
+    try:
+        mapping[last] = _parse(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"the value of override '{override}' is not valid YAML: {error}"
+        ) from error
 
 
 def _unknown(path: str, key: str, known: Iterable[str]) -> str:
@@ -153,14 +192,15 @@ def _unknown(path: str, key: str, known: Iterable[str]) -> str:
     return f"unknown key '{path}'; {hint}"
 
 
-def _convert(hint: Any, value: Any, at: str) -> Any:
+def _convert(hint: Any, value: Any, at: str, default: Any = None) -> Any:
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        return _convert_union(hint, value, at)
+        return _convert_union(hint, value, at, default)
     if origin is typing.Literal:
         options = typing.get_args(hint)
-        if value not in options:
-            raise ConfigError(f"'{at}' has to be one of {', '.join(map(repr, options))}, got {value!r}")
+        if not any(type(value) is type(option) and value == option for option in options):
+            choices = ", ".join(map(repr, options))
+            raise ConfigError(f"'{at}' has to be one of {choices}, got {value!r}")
         return value
     if origin is tuple:
         return _convert_tuple(hint, value, at)
@@ -172,16 +212,23 @@ def _convert(hint: Any, value: Any, at: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise ConfigError(f"'{at}' has to be a section of keys, got {value!r}")
-        return from_mapping(cast("type", hint), value, at=f"{at}.")
+        known = default if isinstance(default, cast("type", hint)) else None
+        return from_mapping(cast("type", hint), value, at=f"{at}.", default=known)
     return _convert_scalar(hint, value, at)
 
 
-def _convert_union(hint: Any, value: Any, at: str) -> Any:
+def _convert_union(hint: Any, value: Any, at: str, default: Any) -> Any:
     options = typing.get_args(hint)
     if value is None and types.NoneType in options:
         return None
-    (option,) = (o for o in options if o is not types.NoneType)
-    return _convert(option, value, at)
+    errors = []
+    for option in options:
+        if option is not types.NoneType:
+            try:
+                return _convert(option, value, at, default)
+            except ConfigError as error:
+                errors.append(str(error))
+    raise ConfigError("; or ".join(errors))
 
 
 def _convert_tuple(hint: Any, value: Any, at: str) -> tuple[Any, ...]:
@@ -204,6 +251,8 @@ def _convert_scalar(hint: Any, value: Any, at: str) -> Any:
             value = str(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and value != value:  # no comparison in a range check catches NaN
+        raise ConfigError(f"'{at}' has to be a number, got NaN")
     if type(value) is not hint:
         raise ConfigError(f"'{at}' has to be of type {hint.__name__}, got {value!r}")
     return value

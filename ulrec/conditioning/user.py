@@ -65,7 +65,7 @@ class UserConditioner(nn.Module):
         factors
             (B, R).
         keep
-            (B,) bool: where False the learned null takes the user's place. All are kept by default.
+            (B,) bool: where False the learned null takes the user's place; all keep it by default.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class UserConditioner(nn.Module):
         """
         if factors.shape[1] != self.config.num_factors:
             raise ValueError(
-                f"this conditioner takes {self.config.num_factors} factors, got {factors.shape[1]}; "
+                f"expected {self.config.num_factors} factors, got {factors.shape[1]}; "
                 "use the factors it was trained with"
             )
         tokens = self.net((factors - self.mean) / self.scale)

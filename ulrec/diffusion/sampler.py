@@ -1,7 +1,7 @@
 """Samplers: pure functions over one ``denoise(x_t, logsnr, cond) -> x_hat``.
 
-They walk an even grid of times from t = 1 down to t = 0 and stop *at* logsnr(0): what they return is
-noisy to that degree (the decoder is given noisy latents, METHOD.md section 3), beside the last
+They walk an even grid of times from t = 1 down to t = 0 and stop *at* logsnr(0): what they return
+is noisy to that degree (the decoder is given noisy latents, METHOD.md section 3), beside the last
 estimate of the clean sample. Every sample has its own seed, so results do not depend on the batch.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -35,7 +36,7 @@ class SamplerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """``x_0``: the state at logsnr(0), (B, ...). ``x_hat``: the last estimate of the clean sample."""
+    """``x_0``: the state at logsnr(0), (B, ...). ``x_hat``: the last estimate of clean samples."""
 
     x_0: Tensor
     x_hat: Tensor
@@ -54,13 +55,15 @@ class NoiseSource:
         Where the noise goes; it is drawn on the CPU, so that every device sees the same.
     """
 
-    def __init__(self, seeds: Sequence[int], shape: Sequence[int], *, device: torch.device | str) -> None:
+    def __init__(
+        self, seeds: Sequence[int], shape: Sequence[int], *, device: torch.device | str
+    ) -> None:
         self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         self.shape = tuple(shape)
         self.device = device
 
     def __call__(self) -> Tensor:
-        """Return the next noise, (B, \\*shape)."""
+        """Return the next noise, B samples of the shape."""
         draws = [torch.randn(self.shape, generator=g) for g in self.generators]
         return torch.stack(draws).to(self.device)
 
@@ -96,7 +99,7 @@ def sample(
     levels = schedule.logsnr(t).to(x_t)
     step = SAMPLERS[config.name]
     x_hat = x_t
-    for logsnr_t, logsnr_s in zip(levels[:-1], levels[1:], strict=True):
+    for logsnr_t, logsnr_s in pairwise(levels):
         x_hat = denoise(x_t, logsnr_t.expand(len(x_t)), cond)
         x_t = step(x_t, x_hat, logsnr_t, logsnr_s, noise)
     return Sampled(x_t, x_hat)
@@ -126,7 +129,9 @@ def guided(denoise: Denoiser, null: Any, *, scale: float) -> Denoiser:
     return denoise_guided
 
 
-def _ddim(x_t: Tensor, x_hat: Tensor, logsnr_t: Tensor, logsnr_s: Tensor, noise: NoiseSource) -> Tensor:
+def _ddim(
+    x_t: Tensor, x_hat: Tensor, logsnr_t: Tensor, logsnr_s: Tensor, noise: NoiseSource
+) -> Tensor:
     """Deterministic step: keep the implied noise, x_s = alpha_s x_hat + sigma_s eps_hat."""
     return alpha(logsnr_s) * x_hat + sigma(logsnr_s) * eps_from_x(x_t, logsnr_t[None], x_hat)
 

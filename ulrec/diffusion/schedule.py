@@ -28,7 +28,7 @@ class Schedule:
     name
         The shape between the ends, a key of ``SCHEDULES``.
     shift
-        Moves the cosine shape towards less noise (> 0) or more (< 0), ends fixed; in nats of logsnr.
+        Moves the cosine shape towards less noise (> 0) or more (< 0), in logsnr, ends fixed.
 
     Raises
     ------

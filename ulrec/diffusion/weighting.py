@@ -1,7 +1,8 @@
 """Weights on the squared error of eps, as functions of logsnr.
 
-The paper's text prints the decoder's weight as sigmoid(logsnr - b) beside an explicit exp(logsnr)/2,
-which contradicts its Figure 3: on the eps error the weight is sigmoid(b - logsnr) (METHOD.md 2).
+The paper's text prints the decoder's weight as sigmoid(logsnr - b) beside an explicit
+exp(logsnr)/2, which contradicts its Figure 3: on the eps error the weight is
+sigmoid(b - logsnr) (METHOD.md section 2).
 """
 
 from __future__ import annotations

@@ -53,13 +53,14 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         if self.loss_factor <= 1:
             raise ValueError(
-                f"loss_factor has to be above 1, or the latent never pays for its bits; got {self.loss_factor}"
+                "loss_factor has to be above 1, or the latent never pays for its bits; got "
+                f"{self.loss_factor}"
             )
         for name, stride in (("encoder", self.encoder.stride), ("decoder", self.decoder.stride)):
             if self.height % stride or self.width % stride:
                 raise ValueError(
-                    f"media of {self.height}x{self.width} do not divide by the {name}'s stride {stride}; "
-                    "change the size, the patch or the number of stages"
+                    f"media of {self.height}x{self.width} do not divide by the {name}'s stride "
+                    f"{stride}; change the size, the patch or the number of stages"
                 )
 
     @property
@@ -99,8 +100,8 @@ class Autoencoder(nn.Module):
         """
         if tuple(x.shape[1:]) != self.config.media_shape:
             raise ValueError(
-                f"this autoencoder takes media (B, {', '.join(map(str, self.config.media_shape))}), "
-                f"got {tuple(x.shape)}; prepare the media at its size"
+                f"this autoencoder takes media (B, *{self.config.media_shape}), got "
+                f"{tuple(x.shape)}; prepare the media at its size"
             )
         z: Tensor = self.encoder(x)
         return z.float()

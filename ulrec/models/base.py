@@ -125,7 +125,9 @@ class Base(nn.Module):
         if guidance != 1 and null is None:
             raise ValueError(f"guidance {guidance} needs the null condition; pass null=")
         denoise = guided(self.denoise, null, scale=guidance)
-        noise = NoiseSource(seeds, self.config.latent_shape, device=self.network.embed.weight.device)
+        noise = NoiseSource(
+            seeds, self.config.latent_shape, device=self.network.embed.weight.device
+        )
         schedule = self.config.schedule_z
         config = sampler or SamplerConfig()
         z_0 = sample(denoise, noise, schedule=schedule, config=config, cond=cond).x_0

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ulrec.checkpoint import Component, load_component, save_component
+from ulrec.checkpoint import Component, save_component
 from ulrec.config import to_mapping
 from ulrec.errors import ArtefactError
 
@@ -28,7 +28,12 @@ def save_model(
     """Write a model as a component folder and return its fingerprint."""
     tensors = {name: t.detach().cpu().numpy() for name, t in module.state_dict().items()}
     return save_component(
-        folder, kind=kind, config=to_mapping(config), tensors=tensors, made_from=made_from, info=info
+        folder,
+        kind=kind,
+        config=to_mapping(config),
+        tensors=tensors,
+        made_from=made_from,
+        info=info,
     )
 
 

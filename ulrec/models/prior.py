@@ -40,7 +40,7 @@ class Prior(nn.Module):
         return x_from_v(z_t, logsnr, self.network(z_t, logsnr).float())
 
     def loss(self, z_clean: Tensor, *, t: Tensor, eps: Tensor) -> Tensor:
-        """Return the prior term L_z in nats per sample (B,), Eq. 3: an upper bound on z_0's bits."""
+        """Return the prior term L_z in nats per sample (B,), Eq. 3: a bound on z_0's bits."""
         schedule = self.config.schedule_z
         nats = diffusion_loss(
             self.denoise, z_clean, t, eps, schedule=schedule, weighting=self.weighting
@@ -51,7 +51,7 @@ class Prior(nn.Module):
     def sample(
         self, shape: tuple[int, ...], *, seeds: Sequence[int], sampler: SamplerConfig | None = None
     ) -> Sampled:
-        """Draw noisy latents z_0 (B, \\*shape); the paper and we find them poor, see the base."""
+        """Draw noisy latents z_0 (B, D, f, h, w); they are poor, hence the base (section 3)."""
         device = self.network.embed.weight.device
         noise = NoiseSource(seeds, shape, device=device)
         config = sampler or SamplerConfig()

@@ -46,7 +46,7 @@ class UnifiedConfig:
 
 @dataclass(frozen=True, slots=True)
 class UnifiedLoss:
-    """``total``: what the optimiser sees, a scalar. ``prior``, ``decoder``: nats per sample (B,)."""
+    """``total``: what the optimiser sees. ``prior``, ``decoder``: nats per sample (B,)."""
 
     total: Tensor
     prior: Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from einops import rearrange
@@ -42,11 +43,41 @@ class DecoderConfig:
         return int(self.patch * 2 ** len(self.channels))
 
 
+class _Down(nn.Module):
+    """Residual blocks at one grid, then half the grid; returns both."""
+
+    def __init__(self, blocks: nn.ModuleList, width: int, following: int) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.halve = nn.Conv2d(width, following, 2, 2)
+
+    def forward(self, h: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        for block in self.blocks:
+            h = block(h, embedding)
+        return h, self.halve(h)
+
+
+class _Up(nn.Module):
+    """Twice the grid, merged with what the way down left there, then residual blocks."""
+
+    def __init__(self, blocks: nn.ModuleList, width: int, following: int) -> None:
+        super().__init__()
+        self.widen = nn.Conv2d(following, width, 1)
+        self.merge = nn.Conv2d(2 * width, width, 1)
+        self.blocks = blocks
+
+    def forward(self, h: Tensor, skip: Tensor, embedding: Tensor) -> Tensor:
+        h = self.merge(torch.cat([resize_to(self.widen(h), skip), skip], dim=1))
+        for block in self.blocks:
+            h = block(h, embedding)
+        return h
+
+
 class Decoder(nn.Module):
     """Predicts v for noised media from x_t, logsnr and z_0.
 
     z_0 enters every stage on the way down by a 1x1 convolution at that stage's grid, so it reaches
-    pixels and transformer alike. Its convolutions do not depend on the noise level.
+    pixels and transformer alike.
     """
 
     def __init__(
@@ -54,20 +85,21 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        width, embedding = config.middle.width, config.middle.width
+        width = config.middle.width
         widths = [*config.channels, width]
-        block = lambda c: ResBlock(c, embedding=embedding, dropout=config.dropout)  # noqa: E731
-        self.time = LogsnrEmbedding(embedding)
+
+        def blocks(channels: int) -> nn.ModuleList:
+            return nn.ModuleList(
+                ResBlock(channels, embedding=width, dropout=config.dropout)
+                for _ in range(config.num_blocks)
+            )
+
+        steps = list(pairwise(widths))
+        self.time = LogsnrEmbedding(width)
         self.embed = nn.Conv2d(media_channels, widths[0], config.patch, config.patch)
         self.from_z = nn.ModuleList(nn.Conv2d(latent_channels, c, 1) for c in widths)
-        self.down = nn.ModuleList()
-        self.up = nn.ModuleList()
-        for c, following in zip(widths[:-1], widths[1:], strict=True):
-            blocks = nn.ModuleList(block(c) for _ in range(config.num_blocks))
-            self.down.append(nn.ModuleList([blocks, nn.Conv2d(c, following, 2, 2)]))
-            merge = nn.Conv2d(2 * c, c, 1)
-            blocks = nn.ModuleList(block(c) for _ in range(config.num_blocks))
-            self.up.append(nn.ModuleList([nn.Conv2d(following, c, 1), merge, blocks]))
+        self.down = nn.ModuleList(_Down(blocks(c), c, following) for c, following in steps)
+        self.up = nn.ModuleList(_Up(blocks(c), c, following) for c, following in steps)
         self.middle = nn.ModuleList(Block(config.middle) for _ in range(config.middle.depth))
         self.norm = nn.GroupNorm(8, widths[0])
         self.out = zero_init(nn.Conv2d(widths[0], media_channels * config.patch**2, 1))
@@ -80,20 +112,13 @@ class Decoder(nn.Module):
         embedding = per_sample.repeat_interleave(num_frames, dim=0)  # (B F, width)
         h = self.embed(fold_frames(x_t))
         skips = []
-        for from_z, (blocks, halve) in zip(self.from_z, self.down, strict=False):
-            h = h + resize_to(from_z(z), h)
-            for block in blocks:
-                h = block(h, embedding)
-            skips.append(h)
-            h = halve(h)
+        for from_z, down in zip(self.from_z, self.down, strict=False):
+            skip, h = down(h + resize_to(from_z(z), h), embedding)
+            skips.append(skip)
         h = h + resize_to(self.from_z[-1](z), h)
         h = self._transform(h, per_sample, num_frames)
-        for widen, merge, blocks in reversed(self.up):
-            skip = skips.pop()
-            h = resize_to(widen(h), skip)
-            h = merge(torch.cat([h, skip], dim=1))
-            for block in blocks:
-                h = block(h, embedding)
+        for up in reversed(self.up):
+            h = up(h, skips.pop(), embedding)
         h = self.out(functional.silu(self.norm(h)))
         h = functional.pixel_shuffle(h, self.config.patch)
         return unfold_frames(h, num_frames).contiguous()

@@ -30,7 +30,7 @@ def fold_frames(x: Tensor) -> Tensor:
 
 def unfold_frames(x: Tensor, num_frames: int) -> Tensor:
     """Undo :func:`fold_frames`: (B F, C, H, W) -> (B, C, F, H, W)."""
-    return x.unflatten(0, (-1, num_frames)).transpose(1, 2)
+    return x.reshape(-1, num_frames, *x.shape[1:]).transpose(1, 2)
 
 
 def resize_to(z: Tensor, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ Grid = tuple[int, int, int]
 
 
 class Cond(NamedTuple):
-    """What a generation is conditioned on: ``tokens`` (B, N, E) and their ``mask`` (B, N), True = use.
+    """A condition: ``tokens`` (B, N, E) and their ``mask`` (B, N), True where one is in use.
 
     Every sample has at least one token in use: each source brings its learned null.
     """
@@ -45,7 +45,9 @@ class TransformerConfig:
         if self.width % self.head_width:
             raise ValueError(f"head_width {self.head_width} has to divide width {self.width}")
         if self.head_width % 8:
-            raise ValueError(f"head_width has to be a multiple of 8 (rotary axes), got {self.head_width}")
+            raise ValueError(
+                f"head_width has to be a multiple of 8 (rotary axes), got {self.head_width}"
+            )
 
 
 def rotary_angles(grid: Grid, head_width: int, *, base: float = 100.0) -> Tensor:

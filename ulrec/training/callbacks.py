@@ -46,15 +46,20 @@ class WeightAverage(pl.Callback):
             average.to(pl_module.device)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Move the averages towards the weights."""
         step = trainer.global_step
         decay = min(self.decay, (1 + step) / (10 + step))
         with torch.no_grad():
             for name, model in self.models.items():
-                mean = list(self.averages[name].parameters())
-                torch._foreach_lerp_(mean, list(model.parameters()), 1 - decay)
+                mean = [p.data for p in self.averages[name].parameters()]
+                torch._foreach_lerp_(mean, [p.data for p in model.parameters()], 1 - decay)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume point keeps."""
@@ -75,7 +80,7 @@ class NonFiniteGuard(pl.Callback):
         """Refuse a loss that is not finite."""
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss of step {trainer.global_step} is {loss.item()}; expected a finite number. "
+                f"the loss of step {trainer.global_step} is {loss.item()}, not a finite number. "
                 "Lower the learning rate or check the media; the last resume point is unharmed"
             )
 
@@ -103,7 +108,12 @@ class ResumePoint(pl.Callback):
         self._signal = number
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Save when it is time to, and stop when asked to."""
         if self._signal is not None:
@@ -155,7 +165,12 @@ class LossLog(pl.Callback):
         self.path.write_text("".join(line + "\n" for line in kept))
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Write one line."""
         step = trainer.global_step
@@ -167,7 +182,7 @@ class LossLog(pl.Callback):
 
 
 class Progress(pl.Callback):
-    """One bar with the time left and the loss; a line every 15 seconds where there is no terminal."""
+    """One bar with the time left and the loss; without a terminal, a line every 15 seconds."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -186,7 +201,12 @@ class Progress(pl.Callback):
             )
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Advance the bar."""
         if self.bar is None:

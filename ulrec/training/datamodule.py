@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-__all__ = ["Batch", "StepBatches", "StepData", "batch_rows", "latent_source", "media_source", "pair_source"]
+__all__ = [
+    "Batch",
+    "StepBatches",
+    "StepData",
+    "batch_rows",
+    "latent_source",
+    "media_source",
+    "pair_source",
+]
 
 Batch = tuple[Tensor, ...]
 Source = Callable[[NDArray[np.int64], np.random.Generator], Batch]

@@ -58,7 +58,9 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         if self.batch_size % self.devices:
-            raise ValueError(f"batch_size {self.batch_size} does not divide by {self.devices} devices")
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide by {self.devices} devices"
+            )
 
 
 def fit(
@@ -109,7 +111,14 @@ def fit(
         seed=task.seed,
     )
     trainer = _trainer(
-        config, [average, NonFiniteGuard(), LossLog(folder, every=config.log_every), Progress(title), resume]
+        config,
+        [
+            average,
+            NonFiniteGuard(),
+            LossLog(folder, every=config.log_every),
+            Progress(title),
+            resume,
+        ],
     )
     checkpoint = resume.path if resume.path.exists() else None
     try:

@@ -15,7 +15,14 @@ from ulrec.models.base import Base
 from ulrec.models.unified import Unified
 from ulrec.training.datamodule import Batch
 
-__all__ = ["BaseTask", "OptimiserConfig", "Task", "UnifiedTask", "learning_rate_factor", "step_seed"]
+__all__ = [
+    "BaseTask",
+    "OptimiserConfig",
+    "Task",
+    "UnifiedTask",
+    "learning_rate_factor",
+    "step_seed",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +78,7 @@ class Task(pl.LightningModule):
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
+            fused=True,
         )
 
         def factor(step: int) -> float:

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ulrec.diffusion.process import alpha, eps_from_x, noised, sigma, v_from_x, x_from_v
+
+
+@pytest.fixture
+def draws():
+    generator = torch.Generator().manual_seed(0)
+    logsnr = torch.linspace(-10, 10, 21, dtype=torch.float64)
+    shape = (21, 3, 1, 4, 2)
+    x, x_hat, eps = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(3))
+    return x, x_hat, eps, logsnr
+
+
+def test_variance_preserving():
+    logsnr = torch.linspace(-12, 12, 49, dtype=torch.float64)
+    torch.testing.assert_close(alpha(logsnr) ** 2 + sigma(logsnr) ** 2, torch.ones_like(logsnr))
+    torch.testing.assert_close(torch.log(alpha(logsnr) ** 2 / sigma(logsnr) ** 2), logsnr)
+
+
+def test_latent_noise_of_the_paper():
+    level = torch.tensor(5.0, dtype=torch.float64)
+    assert alpha(level).item() == pytest.approx(0.99665, abs=5e-6)
+    assert sigma(level).item() == pytest.approx(0.08181, abs=5e-6)
+
+
+def test_round_trips(draws):
+    x, _, eps, logsnr = draws
+    x_t = noised(x, logsnr, eps)
+    torch.testing.assert_close(eps_from_x(x_t, logsnr, x), eps)
+    v = v_from_x(x_t, logsnr, x)
+    scale = alpha(logsnr)[:, None, None, None, None], sigma(logsnr)[:, None, None, None, None]
+    torch.testing.assert_close(v, scale[0] * eps - scale[1] * x)
+    torch.testing.assert_close(x_from_v(x_t, logsnr, v), x)
+
+
+def test_three_forms_of_the_error_agree(draws):
+    """METHOD.md 6.1: |eps - eps_hat|^2 = exp(logsnr) |x - x_hat|^2 = |v - v_hat|^2 / sigma^2.
+
+    The v form of METHOD.md section 1, alpha^2 |v - v_hat|^2, follows with x - x_hat = sigma (v_hat
+    - v): both are compared here.
+    """
+    x, x_hat, eps, logsnr = draws
+    x_t = noised(x, logsnr, eps)
+    error_eps = (eps - eps_from_x(x_t, logsnr, x_hat)).square().flatten(1).sum(1)
+    error_x = (x - x_hat).square().flatten(1).sum(1)
+    v, v_hat = v_from_x(x_t, logsnr, x), v_from_x(x_t, logsnr, x_hat)
+    error_v = (v - v_hat).square().flatten(1).sum(1)
+    torch.testing.assert_close(torch.exp(logsnr) * error_x, error_eps)
+    torch.testing.assert_close(alpha(logsnr) ** 2 * error_v, error_eps)

@@ -1,0 +1,103 @@
+"""Coverage, Gini, novelty and diversity by hand."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ulrec.data.ids import IdMap
+from ulrec.errors import DataError
+from ulrec.evaluation.beyond_accuracy import (
+    catalogue_coverage,
+    evaluate_beyond_accuracy,
+    exposure,
+    gini,
+    intra_list_diversity,
+    surprisal,
+)
+
+USERS = np.array([0, 0, 1])
+ITEMS = np.array([0, 1, 1])
+
+
+def test_exposure_coverage_gini() -> None:
+    counts = exposure(ITEMS, num_items=4)
+    assert counts.tolist() == [1, 2, 0, 0]
+    assert catalogue_coverage(counts) == 0.5
+    # Mean absolute difference over all ordered pairs, over twice the mean.
+    pairs = np.abs(counts[:, None] - counts[None]).mean() / (2 * counts.mean())
+    assert gini(counts) == pytest.approx(pairs, abs=1e-12)
+    assert gini(np.ones(5)) == pytest.approx(0)
+    with pytest.raises(DataError, match="not all zero"):
+        gini(np.zeros(3))
+
+
+def test_surprisal_by_hand() -> None:
+    values = surprisal(USERS, ITEMS, popularity=[8, 2, 0], num_train_users=8)
+    # log2(8/8)/3 = 0, log2(8/2)/3 = 2/3
+    np.testing.assert_allclose(values, [1 / 3, 2 / 3])
+    cold = surprisal(np.array([0]), np.array([2]), popularity=[8, 2, 0], num_train_users=8)
+    assert cold.tolist() == [1.0]
+    with pytest.raises(DataError, match="popularity has to lie"):
+        surprisal(USERS, ITEMS, popularity=[9, 2], num_train_users=8)
+    with pytest.raises(DataError, match="rows of popularity"):
+        surprisal(USERS, ITEMS, popularity=[1], num_train_users=8)
+
+
+def test_diversity_by_hand() -> None:
+    features = np.array([[2.0, 0.0], [0.0, 5.0], [-1.0, 0.0]])
+    values = intra_list_diversity(
+        np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 0, 2, 1]), features=features
+    )
+    # 1 - cos: 1, 2, 1 for the three pairs; 2 for opposites; a single item has no pair.
+    np.testing.assert_allclose(values, [4 / 3, 2, np.nan], atol=1e-12)
+
+
+def _evaluate(table: pl.DataFrame, **changes):
+    arguments = {
+        "items": IdMap(["a", "b", "c", "d"]),
+        "popularity": [8, 2, 1, 0],
+        "num_train_users": 8,
+        "features": np.eye(4),
+        "ks": (1, 2),
+        "seed": 0,
+    }
+    return evaluate_beyond_accuracy(table, **{**arguments, **changes})
+
+
+TABLE = pl.DataFrame({"user_id": ["u", "u", "v"], "item_id": ["a", "b", "b"], "rank": [1, 2, 1]})
+
+
+def test_table_of_all() -> None:
+    result = _evaluate(TABLE)
+    summary = {(r["metric"], r["k"]): r for r in result.summary.iter_rows(named=True)}
+    assert summary["coverage", 1]["mean"] == 0.5
+    assert summary["coverage", 1]["low"] is None
+    assert summary["gini", 2]["mean"] == pytest.approx(gini([1, 2, 0, 0]))
+    assert summary["novelty", 2]["mean"] == pytest.approx((1 / 3 + 2 / 3) / 2)
+    assert summary["novelty", 2]["num_users"] == 2
+    assert summary["diversity", 2]["mean"] == pytest.approx(1.0)
+    assert summary["diversity", 2]["num_users"] == 1
+    assert result.num_single == {1: 2, 2: 1}
+    assert ("diversity", 1) not in summary
+    per_user = result.per_user.filter((pl.col("metric") == "novelty") & (pl.col("k") == 2))
+    assert dict(zip(per_user["user_id"], per_user["value"], strict=True)) == {
+        "u": pytest.approx(math.log2(4) / 3 / 2),
+        "v": pytest.approx(2 / 3),
+    }
+
+
+def test_bad_input() -> None:
+    with pytest.raises(DataError, match="unknown"):
+        _evaluate(TABLE.with_columns(item_id=pl.lit("z")))
+    with pytest.raises(DataError, match="popularity has 3 rows, the catalogue 4"):
+        _evaluate(TABLE, popularity=[8, 2, 1])
+    with pytest.raises(DataError, match="no recommendations"):
+        _evaluate(TABLE.clear())
+    with pytest.raises(DataError, match="repeat"):
+        _evaluate(pl.concat([TABLE, TABLE]))
+    with pytest.raises(DataError, match="k >= 1"):
+        _evaluate(TABLE, ks=(0,))
+    with pytest.raises(DataError, match=r"without \['rank'\]"):
+        _evaluate(TABLE.drop("rank"))

@@ -1,0 +1,1 @@
+"""Offline evaluation: tables and arrays in, tables out; knows no model."""

@@ -1,0 +1,1 @@
+"""The stages of a run, from a catalogue and its interactions to a report."""

@@ -1,0 +1,178 @@
+"""Configuration of a whole run; each section stands beside the class it configures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ulrec.cf.registry import CFConfig
+from ulrec.conditioning.user import UserConditionerConfig
+from ulrec.data.media import MediaConfig
+from ulrec.data.simulate import SimulationConfig
+from ulrec.data.splits import SplitConfig
+from ulrec.diffusion.sampler import SamplerConfig
+from ulrec.diffusion.weighting import Weighting
+from ulrec.models.unified import UnifiedConfig
+from ulrec.networks.transformer import TransformerConfig
+from ulrec.retrieval.query import QueryConfig
+from ulrec.training.fit import FitConfig
+
+__all__ = [
+    "BaseStage",
+    "DataStage",
+    "EvaluateStage",
+    "GenerateStage",
+    "IndexStage",
+    "LatentsStage",
+    "RunConfig",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataStage:
+    """Where the catalogue and the interactions come from.
+
+    Attributes
+    ----------
+    catalogue
+        Table of items [item_id, image | path, ...]; see ``datasets/`` for two.
+    media_root
+        What ``path`` is relative to; the catalogue's folder by default.
+    interactions
+        Table [user_id, item_id, (timestamp), (weight)]; None draws *simulated* users.
+    min_weight
+        Keep interactions of at least this weight, as likes; 0 keeps all with their weights.
+    heldout_share
+        Share of items kept from the generator, by concept, where the catalogue has no split.
+    max_items
+        Use only the first items of the catalogue; None uses all.
+    media, simulation, split
+        How pictures are prepared, users drawn, interactions split. Under a global time split of
+        simulated users the test period starts when the held-out items are released.
+    """
+
+    catalogue: str = "datasets/fluent_emoji/stills.parquet"
+    media_root: str | None = None
+    interactions: str | None = None
+    min_weight: float = 0.0
+    heldout_share: float = 0.1
+    max_items: int | None = None
+    media: MediaConfig = MediaConfig()
+    simulation: SimulationConfig = SimulationConfig()
+    split: SplitConfig = SplitConfig()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatentsStage:
+    """Stage 1: the model, how it is trained, and the share of pictures mirrored meanwhile."""
+
+    model: UnifiedConfig = UnifiedConfig()
+    fit: FitConfig = FitConfig()
+    flip: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseStage:
+    """Stage 2: an unconditional base first, then the same with users as its condition.
+
+    Attributes
+    ----------
+    network, weighting
+        Of the base.
+    conditioner
+        Of users; ``num_factors`` is taken from the factors.
+    unconditional, conditional
+        How each of the two is trained.
+    """
+
+    network: TransformerConfig = TransformerConfig(width=160, depth=4)
+    weighting: Weighting = Weighting(name="sigmoid", bias=1.0)
+    conditioner: UserConditionerConfig = UserConditionerConfig()
+    unconditional: FitConfig = FitConfig(batch_size=64)
+    conditional: FitConfig = FitConfig(batch_size=64)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexStage:
+    """What latents are searched by."""
+
+    query: QueryConfig = QueryConfig()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerateStage:
+    """What is generated for evaluation.
+
+    Attributes
+    ----------
+    num_users
+        Users with a history and held-out items, drawn at random; fewer if there are fewer.
+    per_user
+        Pictures for each.
+    guidance
+        w in null + w (user - null).
+    sampler, decoder
+        How latents are drawn, and how they are decoded.
+    popular_items
+        How many of the most popular items make up the history of the "popular" control.
+    """
+
+    num_users: int = 200
+    per_user: int = 1
+    guidance: float = 2.0
+    sampler: SamplerConfig = SamplerConfig(num_steps=16)
+    decoder: SamplerConfig = SamplerConfig(num_steps=16)
+    popular_items: int = 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateStage:
+    """How the run is judged.
+
+    Attributes
+    ----------
+    reconstruction
+        How held-out pictures are decoded for PSNR; one sample each.
+    num_levels
+        Noise levels a picture for bits and for the gain of z.
+    num_resamples, num_permutations
+        Bootstrap resamples and permutations.
+    copy_quantile
+        Quantile of real held-out pictures under which a generated one counts as a copy.
+    sheet_users
+        Users on the sheet.
+    """
+
+    reconstruction: SamplerConfig = SamplerConfig(num_steps=25)
+    num_levels: int = 16
+    num_resamples: int = 1000
+    num_permutations: int = 9999
+    copy_quantile: float = 0.01
+    sheet_users: int = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """A run: ``folder``/``name`` is where everything goes, ``seed`` starts all randomness."""
+
+    name: str = "default"
+    folder: str = "runs"
+    seed: int = 0
+    data: DataStage = DataStage()
+    latents: LatentsStage = LatentsStage()
+    cf: CFConfig = field(default_factory=CFConfig)
+    base: BaseStage = BaseStage()
+    index: IndexStage = IndexStage()
+    generate: GenerateStage = GenerateStage()
+    evaluate: EvaluateStage = EvaluateStage()
+
+    def __post_init__(self) -> None:
+        media, model = self.data.media, self.latents.model.autoencoder
+        sizes = [
+            (media.frames, media.height, media.width),
+            (model.frames, model.height, model.width),
+        ]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"data.media prepares (F, H, W) = {sizes[0]}, latents.model.autoencoder takes "
+                f"{sizes[1]}; set frames, height and width of both to the same"
+            )

@@ -1,0 +1,148 @@
+"""What is drawn for evaluation: for users, and for the controls that users have to beat."""
+
+from __future__ import annotations
+
+import functools
+from typing import cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+from tqdm import tqdm
+
+from ulrec.cf.base import FactorModel
+from ulrec.cf.base import recommend as rank
+from ulrec.cf.registry import MODELS, CFConfig, build
+from ulrec.checkpoint import new_artefact
+from ulrec.data.schema import ARM, USER_ID
+from ulrec.errors import DataError
+from ulrec.experiment.prepare import advance, read_split
+from ulrec.experiment.runner import Run
+from ulrec.pipeline import Pipeline, sample_seeds
+
+__all__ = ["ARMS", "USER_ARM", "evaluated_users", "generate", "recommend"]
+
+USER_ARM = "user"
+ARMS = (USER_ARM, "null", "shuffled", "popular", "mean")
+"""Who is generated for: the user; nobody; another user; the most popular items; the mean user."""
+
+RECOMMENDED = 20
+
+
+def generate(run: Run) -> str:
+    """Draw every arm for the evaluated users; writes ``generated``.
+
+    All arms of a user share their seeds, so that a difference is the condition's.
+    """
+    config = run.config.generate
+    pipeline = _pipeline(run)
+    users = evaluated_users(run, pipeline)
+    rows = np.repeat(users, config.per_user)
+    seeds = sample_seeds(run.config.seed, rows, np.tile(np.arange(config.per_user), len(users)))
+    factors = _arm_factors(pipeline, rows, popular=config.popular_items, seed=run.config.seed)
+    tables, media, latents = [], [], []
+    with tqdm(total=len(ARMS) * len(rows), desc="generate", unit="picture", disable=None) as bar:
+        for arm in ARMS:
+            made, z = pipeline.generate_for(
+                factors[arm],
+                seeds=seeds,
+                guidance=0.0 if arm == "null" else config.guidance,
+                progress=functools.partial(advance, bar),
+            )
+            media.append(made)
+            latents.append(z)
+            names = {ARM: [arm] * len(rows), USER_ID: pipeline.factors.users[rows], "seed": seeds}
+            tables.append(pl.DataFrame(names))
+    made_from = {name: run.fingerprint(name) for name in ("autoencoder", "base", "conditioner")}
+    info = {"guidance": config.guidance, "per_user": config.per_user, "num_users": len(users)}
+    with new_artefact(
+        run.path("generated"), kind="generated", made_from=made_from, info=info
+    ) as folder:
+        pl.concat(tables).write_parquet(folder / "samples.parquet")
+        np.save(folder / "media.npy", np.concatenate(media))
+        np.save(folder / "latents.npy", np.concatenate(latents))
+    return (
+        f"{config.per_user} x {len(users)} users x {len(ARMS)} arms at guidance "
+        f"{config.guidance:g}, {config.sampler.num_steps} + {config.decoder.num_steps} steps"
+    )
+
+
+def recommend(run: Run) -> str:
+    """Rank the catalogue for the evaluated users by every method; writes ``recommendations``."""
+    pipeline = _pipeline(run)
+    users = pipeline.factors.users[evaluated_users(run, pipeline)]
+    seed = run.config.seed
+    tables = {run.config.cf.model: pipeline.recommend(users, k=RECOMMENDED, by="cf", seed=seed)}
+    for name in MODELS:
+        if name not in tables:
+            model = build(CFConfig(model=name)).fit(pipeline.interactions)
+            tables[name] = rank(model, pipeline.interactions, users, k=RECOMMENDED, seed=seed)
+    samples = pl.read_parquet(run.path("generated") / "samples.parquet")
+    latents = np.load(run.path("generated") / "latents.npy")
+    for arm in ARMS:
+        chosen = samples[ARM].to_numpy() == arm
+        tables[f"generate ({arm})"] = pipeline.recommend_near(
+            samples.filter(pl.Series(chosen))[USER_ID].to_list(), latents[chosen], k=RECOMMENDED
+        )
+    made_from = {name: run.fingerprint(name) for name in ("generated", "recommender", "index")}
+    with new_artefact(
+        run.path("recommendations"), kind="recommendations", made_from=made_from
+    ) as folder:
+        named = [table.with_columns(pl.lit(name).alias("method")) for name, table in tables.items()]
+        pl.concat(named).write_parquet(folder / "recommendations.parquet")
+    return f"{len(tables)} methods, {RECOMMENDED} items each for {len(users)} users"
+
+
+def evaluated_users(run: Run, pipeline: Pipeline) -> NDArray[np.int64]:
+    """Return the rows of the judged users: a history and held-out items, drawn by the seed."""
+    test = read_split(run, "test")
+    with_test = pipeline.factors.users.rows(test[USER_ID].unique().sort().to_list())
+    counts = np.diff(pipeline.interactions.user_items.indptr)
+    eligible = with_test[counts[with_test] > 0]
+    if len(eligible) < 2:
+        raise DataError(
+            f"{len(eligible)} users have both a history and test interactions, at least 2 are "
+            "needed; change data.split"
+        )
+    rng = np.random.default_rng(run.config.seed)
+    num = min(run.config.generate.num_users, len(eligible))
+    return np.sort(rng.permutation(eligible)[:num])
+
+
+def _pipeline(run: Run) -> Pipeline:
+    pipeline = Pipeline.load(run.folder)
+    pipeline.sampler = run.config.generate.sampler
+    pipeline.decoder = run.config.generate.decoder
+    return pipeline
+
+
+def _arm_factors(
+    pipeline: Pipeline, rows: NDArray[np.int64], *, popular: int, seed: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return the factors (N, R) that each arm draws for in the place of users ``rows`` (N,)."""
+    users = pipeline.factors.user_factors
+    interactions = pipeline.interactions
+    active = np.diff(interactions.user_items.indptr) > 0
+    top = np.argsort(-interactions.popularity(), kind="stable")[:popular]
+    history = sparse.csr_matrix(
+        (np.ones(len(top), np.float32), (np.zeros(len(top), np.int64), top)),
+        shape=(1, interactions.num_items),
+    )
+    model = cast("FactorModel", pipeline.recommender)
+    ones = np.ones((len(rows), 1), np.float32)
+    return {
+        USER_ARM: users[rows],
+        "null": users[rows],
+        "shuffled": users[_derangement(rows, seed)],
+        "popular": ones * model.fold_in(history),
+        "mean": ones * users[active].mean(axis=0, keepdims=True),
+    }
+
+
+def _derangement(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return for each sample the row of another evaluated user."""
+    unique = np.unique(rows)
+    order = np.random.default_rng([seed, 3]).permutation(unique)
+    following = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+    return np.array([following[row] for row in rows.tolist()], dtype=np.int64)

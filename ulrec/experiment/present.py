@@ -1,0 +1,210 @@
+"""Show a run: sheets of pictures, plots, and a report that is one file."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from PIL import Image
+
+from ulrec.checkpoint import new_artefact, write_text
+from ulrec.config import to_mapping
+from ulrec.data.media import MediaStore
+from ulrec.data.schema import ARM, HELDOUT, ITEM_ID, RANK, SPLIT, USER_ID
+from ulrec.evaluation.plots import interval_plot, loss_curves, ranking_plot
+from ulrec.evaluation.rate import downsampling_psnr
+from ulrec.evaluation.report import (
+    Metrics,
+    NamedImage,
+    NamedPlot,
+    Report,
+    Section,
+    read_metrics,
+    render,
+)
+from ulrec.evaluation.sheets import (
+    UserRow,
+    reconstruction_sheet,
+    sample_sheet,
+    save_png,
+    user_sheet,
+)
+from ulrec.experiment.generate import USER_ARM
+from ulrec.experiment.prepare import read_split
+from ulrec.experiment.runner import Run
+from ulrec.pipeline import load_items
+
+__all__ = ["present"]
+
+SHOWN_HELDOUT = 36
+SHOWN_SAMPLES = 48
+LIKED, MADE, NEAR, RANKED = "liked", "generated", "nearest real", "collaborative filtering"
+Bytes = NDArray[np.uint8]
+
+
+def present(run: Run) -> str:
+    """Write ``sheets`` and ``report.html``."""
+    metrics = read_metrics(run.path("metrics.json"))
+    sheets = {
+        "reconstructions": _reconstructions(run, metrics),
+        "samples": _samples(run),
+        "users": _users(run, metrics.simulated),
+    }
+    made_from = {name: run.fingerprint(name) for name in ("evaluation", "generated")}
+    with new_artefact(run.path("sheets"), kind="sheets", made_from=made_from) as folder:
+        for name, image in sheets.items():
+            save_png(image, folder / f"{name}.png")
+    write_text(run.path("report.html"), render(_report(run, metrics, sheets)))
+    return f"{len(sheets)} sheets, {len(metrics.tables)} tables: {run.path('report.html')}"
+
+
+def _reconstructions(run: Run, metrics: Metrics) -> Image.Image:
+    """Show held-out pictures above their reconstructions and the baseline at equal bits."""
+    media = MediaStore.open(run.path("media"))
+    rows = _heldout_rows(run, media)
+    made = np.load(run.path("features") / "reconstructed_media.npy", mmap_mode="r")
+    chosen = np.linspace(0, len(rows) - 1, min(SHOWN_HELDOUT, len(rows))).astype(int)
+    real = np.asarray(media.media[rows])
+    baseline = None
+    rate = metrics.tables["latents"].frame.row(0, named=True)["mean"]
+    if any("downsampling" in str(m) for m in metrics.tables["latents"].frame["metric"]):
+        baseline = downsampling_psnr(real, bits_per_pixel=rate).reconstructions[chosen]
+    return reconstruction_sheet(
+        real[chosen],
+        np.asarray(made[chosen]),
+        baseline=baseline,
+        baseline_name="downsampled",
+        title=f"Held-out pictures through the latents, {rate:.2f} bits/pixel",
+    )
+
+
+def _samples(run: Run) -> Image.Image:
+    samples = pl.read_parquet(run.path("generated") / "samples.parquet")
+    media = np.load(run.path("generated") / "media.npy", mmap_mode="r")
+    rows = np.flatnonzero((samples[ARM] == USER_ARM).to_numpy())[:SHOWN_SAMPLES]
+    return sample_sheet(np.asarray(media[rows]), title="Generated, each for another user")
+
+
+def _users(run: Run, simulated: bool) -> Image.Image:
+    """Show for some users what they liked, what was drawn for them, and what is near to it."""
+    media = MediaStore.open(run.path("media"))
+    samples = pl.read_parquet(run.path("generated") / "samples.parquet").with_row_index("row")
+    made = np.load(run.path("generated") / "media.npy", mmap_mode="r")
+    ranked = pl.read_parquet(run.path("recommendations") / "recommendations.parquet")
+    train = read_split(run, "train")
+    own = samples.filter(pl.col(ARM) == USER_ARM)
+    users = own[USER_ID].unique(maintain_order=True)
+    num = min(run.config.evaluate.sheet_users, len(users))
+    rows = []
+    for user in users.gather(np.linspace(0, len(users) - 1, num).astype(int).tolist()).to_list():
+        liked = train.filter(pl.col(USER_ID) == user)[ITEM_ID].to_list()
+        groups = {
+            LIKED: _media(media, liked[-6:]),
+            MADE: np.asarray(made[own.filter(pl.col(USER_ID) == user)["row"].to_list()[:3]]),
+            NEAR: _media(media, _top(ranked, f"generate ({USER_ARM})", user)),
+            RANKED: _media(media, _top(ranked, run.config.cf.model, user)),
+        }
+        rows.append(UserRow(user_id=str(user), groups=groups, note=f"{len(liked)} liked"))
+    title = "What users liked, what is generated for them, and the nearest unseen items"
+    return user_sheet(rows, columns=(LIKED, MADE, NEAR, RANKED), title=title, simulated=simulated)
+
+
+def _top(ranked: pl.DataFrame, method: str, user: Any, *, k: int = 4) -> list[Any]:
+    chosen = ranked.filter((pl.col("method") == method) & (pl.col(USER_ID) == user))
+    return chosen.sort(RANK).head(k)[ITEM_ID].to_list()
+
+
+def _media(media: MediaStore, ids: Sequence[Any]) -> Bytes:
+    return np.asarray(media.media[media.items.rows(list(ids))])
+
+
+def _heldout_rows(run: Run, media: MediaStore) -> NDArray[np.int64]:
+    items = load_items(run.path("items"))
+    return media.items.rows(items.filter(pl.col(SPLIT) == HELDOUT)[ITEM_ID].to_list())
+
+
+def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Image.Image]) -> Report:
+    tables = metrics.tables
+    personal = [_lifts(tables["lifts"].frame)]
+    if "utility" in tables:
+        personal.insert(0, _utility(tables["utility"].frame))
+    sections = [
+        Section(
+            title="For users",
+            text="Pictures drawn for users, beside what they liked and what is nearest to them.",
+            images=[_image(sheets["users"], "Users", "Rows of pictures, one row a user")],
+            plots=personal,
+            tables=[tables[name] for name in ("utility", "lifts") if name in tables],
+        ),
+        Section(
+            title="Pictures",
+            text="What the latents keep of held-out pictures, and what the generator draws.",
+            images=[
+                _image(
+                    sheets["reconstructions"],
+                    "Reconstructions",
+                    "Real above reconstructed pictures",
+                ),
+                _image(sheets["samples"], "Samples", "Generated pictures"),
+            ],
+            tables=[tables["latents"], tables["fidelity"]],
+        ),
+        Section(
+            title="Ranking",
+            text="Held-out interactions against the full catalogue.",
+            plots=[
+                NamedPlot(
+                    title="NDCG@10",
+                    svg=ranking_plot(
+                        tables["ranking"].frame, title="NDCG@10", metrics=["ndcg"], ks=[10]
+                    ),
+                    alt="NDCG at 10 of each method with 95 % intervals",
+                )
+            ],
+            tables=[tables["ranking"]],
+        ),
+        Section(title="Training", plots=_losses(run)),
+    ]
+    return Report(
+        title=f"ulrec run: {run.config.name}",
+        subtitle="Unified Latents, steered by collaborative filtering",
+        simulated=metrics.simulated,
+        headline=metrics.headline,
+        sections=sections,
+        provenance={"protocol": metrics.protocol, "configuration": to_mapping(run.config)},
+    )
+
+
+def _utility(frame: pl.DataFrame) -> NamedPlot:
+    svg = interval_plot(
+        frame, label=ARM, title="Utility of the nearest unseen item", xlabel="true utility"
+    )
+    return NamedPlot(
+        title="True utility", svg=svg, alt="Mean true utility of each arm with 95 % intervals"
+    )
+
+
+def _lifts(frame: pl.DataFrame) -> NamedPlot:
+    named = frame.with_columns(pl.concat_str("metric", ARM, separator=", ").alias("lift"))
+    svg = interval_plot(named, label="lift", title="Lifts", xlabel="difference of cosines")
+    return NamedPlot(title="Lifts", svg=svg, alt="Lifts over controls with 95 % intervals")
+
+
+def _losses(run: Run) -> list[NamedPlot]:
+    plots = []
+    for path in sorted(run.path("losses").glob("*.jsonl")):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        svg = loss_curves({path.stem: lines})
+        plots.append(NamedPlot(title=path.stem, svg=svg, alt=f"Losses of {path.stem} over steps"))
+    return plots
+
+
+def _image(image: Image.Image, title: str, alt: str) -> NamedImage:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return NamedImage(title=title, data=buffer.getvalue(), mime="image/png", alt=alt)

@@ -1,0 +1,168 @@
+"""Runs stages, and skips those whose configuration, inputs and outputs have not changed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ulrec import __version__
+from ulrec.checkpoint import MANIFEST, hash_file, write_text
+from ulrec.config import digest, to_mapping
+from ulrec.errors import ArtefactError
+from ulrec.experiment.config import RunConfig
+
+__all__ = ["Run", "Stage", "StageResult", "run_stages"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A configuration and where its artefacts lie."""
+
+    config: RunConfig
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of the run goes."""
+        return Path(self.config.folder) / self.config.name
+
+    def path(self, name: str) -> Path:
+        """Return where an artefact of the run lies."""
+        return self.folder / name
+
+    def fingerprint(self, name: str) -> str:
+        """Return the fingerprint of an artefact of the run.
+
+        Raises
+        ------
+        ArtefactError
+            If it is not there; the stage that makes it is named.
+        """
+        path = self.path(name) / MANIFEST
+        if not path.is_file():
+            raise ArtefactError(
+                f"{self.path(name)} is missing; run `ulrec run`, or the stage that makes it, first"
+            )
+        return str(json.loads(path.read_text())["fingerprint"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of a run.
+
+    Attributes
+    ----------
+    name, help
+        For the command line.
+    run
+        Does the work and returns a line about it.
+    settings
+        The part of the configuration that its result depends on.
+    inputs, outputs
+        Names of the artefacts it reads and of those it writes.
+    files
+        Files from outside that it reads.
+    """
+
+    name: str
+    help: str
+    run: Callable[[Run], str]
+    settings: Callable[[RunConfig], Any]
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    files: Callable[[RunConfig], Sequence[Path]] = lambda config: ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What came of a stage: ``skipped`` if it was up to date; ``summary`` is a readable line."""
+
+    stage: str
+    skipped: bool
+    seconds: float
+    summary: str
+
+
+def run_stages(
+    run: Run, stages: Sequence[Stage], *, report: Callable[[StageResult], None]
+) -> list[StageResult]:
+    """Run stages in order, skipping what is up to date, and report each as it ends."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_text(run.path("config.yaml"), json_to_yaml(to_mapping(run.config)))
+    results = []
+    for stage in stages:
+        result = _run_stage(run, stage)
+        report(result)
+        results.append(result)
+    return results
+
+
+def json_to_yaml(mapping: dict[str, Any]) -> str:
+    """Return plain data as YAML in its own order."""
+    import yaml
+
+    return yaml.safe_dump(mapping, sort_keys=False)
+
+
+def _run_stage(run: Run, stage: Stage) -> StageResult:
+    key = _key(run, stage)
+    stamp_path = run.path("stages") / f"{stage.name}.json"
+    stamp = _read_stamp(stamp_path)
+    if stamp is not None and stamp["key"] == key and _outputs(run, stage) == stamp["outputs"]:
+        return StageResult(
+            stage=stage.name, skipped=True, seconds=0.0, summary=str(stamp["summary"])
+        )
+    start = time.monotonic()
+    summary = stage.run(run)
+    seconds = time.monotonic() - start
+    content = {
+        "key": key,
+        "outputs": _outputs(run, stage),
+        "seconds": round(seconds, 2),
+        "summary": summary,
+        "version": __version__,
+    }
+    write_text(stamp_path, json.dumps(content, indent=1))
+    return StageResult(stage=stage.name, skipped=False, seconds=seconds, summary=summary)
+
+
+def _key(run: Run, stage: Stage) -> str:
+    """Return a digest of all that the stage's result depends on."""
+    inputs = {name: run.fingerprint(name) for name in stage.inputs}
+    files = {str(path): _file_key(path) for path in stage.files(run.config)}
+    settings = json.loads(json.dumps(stage.settings(run.config)))
+    return digest([stage.name, settings, run.config.seed, inputs, files])
+
+
+def _file_key(path: Path) -> str:
+    return hash_file(path) if path.is_file() else "absent"
+
+
+def _outputs(run: Run, stage: Stage) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in stage.outputs:
+        manifest = run.path(name) / MANIFEST
+        found[name] = (
+            json.loads(manifest.read_text())["fingerprint"] if manifest.is_file() else None
+        )
+    return found
+
+
+def _read_stamp(path: Path) -> dict[str, Any] | None:
+    """Return a stage's stamp; one that cannot be read only costs the stage another run."""
+    if not path.is_file():
+        return None
+    try:
+        stamp = json.loads(path.read_text())
+    except ValueError:
+        logger.warning("%s is damaged; the stage runs again", path)
+        return None
+    return (
+        stamp if isinstance(stamp, dict) and {"key", "outputs", "summary"} <= stamp.keys() else None
+    )

@@ -1,0 +1,315 @@
+"""The stages that learn: latents, collaborative filtering, and the base that draws for users."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ulrec.cf.base import FactorModel
+from ulrec.cf.registry import build, load_model
+from ulrec.cf.registry import save_model as save_recommender
+from ulrec.checkpoint import load_component
+from ulrec.conditioning.user import UserConditioner
+from ulrec.config import digest, from_mapping
+from ulrec.data.factors import Factors
+from ulrec.data.ids import IdMap
+from ulrec.data.interactions import Interactions
+from ulrec.data.latents import LatentStore
+from ulrec.data.media import MediaStore
+from ulrec.data.schema import ITEM_ID, SPLIT, TRAIN, USER_ID
+from ulrec.errors import DataError
+from ulrec.experiment.prepare import read_split
+from ulrec.experiment.runner import Run
+from ulrec.models.base import Base, BaseConfig, add_condition
+from ulrec.models.components import load_weights, save_model
+from ulrec.models.measure import latent_nats
+from ulrec.models.prior import Prior, PriorConfig
+from ulrec.models.unified import Unified
+from ulrec.pipeline import load_autoencoder, load_base, load_items
+from ulrec.retrieval.index import ItemIndex
+from ulrec.retrieval.query import fit_projection, save_projection
+from ulrec.training.datamodule import latent_source, media_source, pair_source
+from ulrec.training.fit import fit
+from ulrec.training.tasks import BaseTask, UnifiedTask
+
+__all__ = [
+    "build_index",
+    "encode",
+    "fit_cf",
+    "load_prior",
+    "train_base",
+    "train_latents",
+    "train_rows",
+]
+
+ENCODED_AT_ONCE = 128
+
+
+def train_latents(run: Run) -> str:
+    """Train stage 1; writes ``autoencoder`` and ``prior``."""
+    config = run.config.latents
+    media = MediaStore.open(run.path("media"))
+    rows = train_rows(run, media.items)
+    torch.manual_seed(run.config.seed)
+    task = UnifiedTask(
+        Unified(config.model),
+        optimiser=config.fit.optimiser,
+        num_steps=config.fit.num_steps,
+        seed=run.config.seed,
+    )
+    folder = _training_folder(run, "train-latents", [config, media.manifest.fingerprint])
+    source = media_source(media.read, rows, flip=config.flip)
+    trained = fit(
+        task, source, num_samples=len(rows), config=config.fit, folder=folder, title="train-latents"
+    )
+    model = cast("Unified", trained["model"])
+    made_from = {"media": media.manifest.fingerprint}
+    losses = _keep_losses(folder, run, "train-latents")
+    save_model(
+        model.autoencoder,
+        run.path("autoencoder"),
+        kind="autoencoder",
+        config=config.model.autoencoder,
+        made_from=made_from,
+        info={"seed": run.config.seed, "last_losses": losses[-1]},
+    )
+    channels = config.model.autoencoder.encoder.latent_channels
+    save_model(
+        model.prior,
+        run.path("prior"),
+        kind="prior",
+        config=config.model.prior,
+        made_from={"autoencoder": run.fingerprint("autoencoder")},
+        info={"channels": channels},
+    )
+    shutil.rmtree(folder)
+    last = _last(losses, "bits_per_pixel")
+    return f"{config.fit.num_steps} steps of {config.fit.batch_size}; {last}"
+
+
+def encode(run: Run) -> str:
+    """Encode the whole catalogue; writes ``latents``."""
+    media = MediaStore.open(run.path("media"))
+    autoencoder, fingerprint = load_autoencoder(run.path("autoencoder"))
+    device = _device(run)
+    autoencoder.to(device)
+
+    def batches() -> Iterator[NDArray[np.float32]]:
+        with (
+            tqdm(total=len(media), desc="encode", unit="item", disable=None) as bar,
+            torch.no_grad(),
+        ):
+            for start in range(0, len(media), ENCODED_AT_ONCE):
+                rows = np.arange(start, min(start + ENCODED_AT_ONCE, len(media)))
+                z = autoencoder.encode(torch.from_numpy(media.read(rows)).to(device))
+                yield z.cpu().numpy()
+                bar.update(len(rows))
+
+    store = LatentStore.write(
+        run.path("latents"),
+        batches(),
+        items=media.items,
+        shape=autoencoder.config.latent_shape,
+        made_from={"autoencoder": fingerprint, "media": media.manifest.fingerprint},
+    )
+    z = torch.from_numpy(np.array(store.z[:512]))
+    nats = latent_nats(load_prior(run), z, num_levels=4, seed=run.config.seed).mean()
+    _, frames, height, width = autoencoder.config.media_shape
+    bits = nats.item() / np.log(2) / (frames * height * width)
+    shape = "x".join(map(str, store.z.shape[1:]))
+    spread = f"standard deviation {store.z.std():.2f}"
+    return f"{len(store.z)} latents of {shape}, {spread}, about {bits:.2f} bits/pixel"
+
+
+def fit_cf(run: Run) -> str:
+    """Fit collaborative filtering; writes ``recommender`` and ``factors``."""
+    interactions = read_interactions(run)
+    model = build(run.config.cf).fit(interactions)
+    if not hasattr(model, "leave_one_out"):
+        raise DataError(
+            f"cf.model '{run.config.cf.model}' has no user factors to steer a generator with; "
+            "choose one that has, such as 'als'"
+        )
+    made_from = {"interactions": run.fingerprint("interactions")}
+    save_recommender(model, run.path("recommender"), made_from=made_from)
+    factors = cast("FactorModel", model).factors()
+    factors.save(run.path("factors"), made_from=made_from)
+    return (
+        f"{run.config.cf.model} with {factors.num_factors} factors on "
+        f"{interactions.user_items.nnz} pairs of {interactions.num_users} users"
+    )
+
+
+def train_base(run: Run) -> str:
+    """Train stage 2; writes ``base_unconditional``, ``base`` and ``conditioner``."""
+    latents = LatentStore.open(run.path("latents"))
+    base = _unconditional(run, latents)
+    factors = Factors.load(run.path("factors"))
+    item_rows, seen_without = _training_pairs(run, latents)
+    config = run.config.base
+    settings = dataclasses.replace(config.conditioner, num_factors=factors.num_factors)
+    torch.manual_seed(run.config.seed + 1)
+    conditioner = UserConditioner(settings)
+    conditioner.standardise(torch.from_numpy(seen_without))
+    task = BaseTask(
+        add_condition(base, cond_width=settings.width),
+        conditioner,
+        optimiser=config.conditional.optimiser,
+        num_steps=config.conditional.num_steps,
+        seed=run.config.seed + 1,
+    )
+    made_from = {"latents": latents.manifest.fingerprint, "factors": str(factors.fingerprint)}
+    folder = _training_folder(run, "train-base", [config, made_from])
+    trained = fit(
+        task,
+        pair_source(latents.z, item_rows, seen_without),
+        num_samples=len(item_rows),
+        config=config.conditional,
+        folder=folder,
+        title="train-base, users",
+    )
+    losses = _keep_losses(folder, run, "train-base")
+    model = cast("Base", trained["model"])
+    save_model(model, run.path("base"), kind="base", config=model.config, made_from=made_from)
+    save_model(
+        trained["conditioner"],
+        run.path("conditioner"),
+        kind="conditioner",
+        config=settings,
+        made_from={**made_from, "base": run.fingerprint("base")},
+    )
+    shutil.rmtree(folder)
+    return f"{len(item_rows)} pairs of users and liked items; {_last(losses, 'loss')}"
+
+
+def build_index(run: Run) -> str:
+    """Index the latents; writes ``projection`` and ``index``."""
+    latents = LatentStore.open(run.path("latents"))
+    made_from = {"latents": latents.manifest.fingerprint}
+    projection = fit_projection(latents.z, run.config.index.query)
+    save_projection(projection, run.path("projection"), made_from=made_from)
+    made_from = {**made_from, "projection": run.fingerprint("projection")}
+    vectors = projection(np.asarray(latents.z))
+    index = ItemIndex.build(vectors, latents.items, metric="cosine", made_from=made_from)
+    index.save(run.path("index"))
+    return (
+        f"{len(index)} items by {run.config.index.query.name} latents of {vectors.shape[1]} numbers"
+    )
+
+
+def train_rows(run: Run, items: IdMap) -> NDArray[np.int64]:
+    """Return the rows of the items that the generator may learn from."""
+    table = load_items(run.path("items"))
+    return items.rows(table.filter(pl.col(SPLIT) == TRAIN)[ITEM_ID].to_list())
+
+
+def read_interactions(run: Run) -> Interactions:
+    """Return the train interactions over all users of the run and all items with media."""
+    parts = [read_split(run, part) for part in ("train", "validation", "test")]
+    users = IdMap(pl.concat([p.select(USER_ID) for p in parts])[USER_ID].unique().sort().to_list())
+    items = MediaStore.open(run.path("media")).items
+    return Interactions.from_table(parts[0], users=users, items=items)
+
+
+def load_prior(run: Run) -> Prior:
+    """Return the run's prior."""
+    component = load_component(run.path("prior"), kind="prior")
+    channels = int(component.manifest.info["channels"])
+    prior = Prior(from_mapping(PriorConfig, component.config), channels=channels)
+    load_weights(prior, component)
+    return prior
+
+
+def _unconditional(run: Run, latents: LatentStore) -> Base:
+    """Return the unconditional base, trained now unless it stands already."""
+    config = run.config.base
+    made_from = {"latents": latents.manifest.fingerprint}
+    key = digest([json.loads(json.dumps(dataclasses.asdict(config.unconditional))), made_from])
+    place = run.path("base_unconditional")
+    settings = BaseConfig(
+        latent_shape=cast("tuple[int, int, int, int]", latents.z.shape[1:]),
+        schedule_z=run.config.latents.model.prior.schedule_z,
+        weighting=config.weighting,
+        network=config.network,
+    )
+    torch.manual_seed(run.config.seed)
+    task = BaseTask(
+        Base(settings),
+        None,
+        optimiser=config.unconditional.optimiser,
+        num_steps=config.unconditional.num_steps,
+        seed=run.config.seed,
+    )
+    rows = train_rows(run, latents.items)
+    folder = _training_folder(run, "train-base-unconditional", [config, key])
+    if not (folder / "done").exists() or not place.exists():
+        trained = fit(
+            task,
+            latent_source(latents.z, rows),
+            num_samples=len(rows),
+            config=config.unconditional,
+            folder=folder,
+            title="train-base, unconditional",
+        )
+        _keep_losses(folder, run, "train-base-unconditional")
+        save_model(trained["model"], place, kind="base", config=settings, made_from=made_from)
+        (folder / "done").touch()
+    base, _ = load_base(place)
+    return base
+
+
+def _training_pairs(
+    run: Run, latents: LatentStore
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the item row of each pair and the user's factor folded in without that pair.
+
+    Held-out items are left out: the generator never sees them.
+    """
+    interactions = read_interactions(run)
+    model = cast("FactorModel", load_model(run.path("recommender")))
+    factors = model.leave_one_out(interactions)
+    _, item_idx = interactions.pairs()
+    item_rows = latents.items.rows(interactions.items[item_idx])
+    allowed = np.isin(item_rows, train_rows(run, latents.items))
+    if not allowed.any():
+        raise DataError(
+            "no train interaction names an item of the train split; nothing to learn from"
+        )
+    return item_rows[allowed], factors[allowed]
+
+
+def _training_folder(run: Run, name: str, parts: list[Any]) -> Path:
+    """Return where a training keeps its state; another configuration gets another folder."""
+    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) else p for p in parts]  # type: ignore[arg-type]
+    key = digest(json.loads(json.dumps([*plain, run.config.seed])))
+    return run.path("training") / f"{name}-{key}"
+
+
+def _keep_losses(folder: Path, run: Run, name: str) -> list[dict[str, float]]:
+    """Copy the loss log beside the artefacts and return its lines."""
+    target = run.path("losses")
+    target.mkdir(exist_ok=True)
+    shutil.copyfile(folder / "losses.jsonl", target / f"{name}.jsonl")
+    return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+
+
+def _last(losses: list[dict[str, float]], name: str) -> str:
+    """Return the mean of a logged value over the last tenth of the training."""
+    tail = [line[name] for line in losses[-max(1, len(losses) // 10) :]]
+    return f"{name} {sum(tail) / len(tail):.3f} at the end"
+
+
+def _device(run: Run) -> str:
+    accelerator = run.config.latents.fit.accelerator
+    wanted = accelerator in ("auto", "gpu", "cuda")
+    return "cuda" if wanted and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,1 @@
+"""Frozen feature networks; other rooms receive the arrays they give, never the network."""

@@ -1,0 +1,533 @@
+"""What a recommender engineer imports: a trained run that generates and recommends.
+
+::
+
+    from ulrec import Pipeline
+
+    pipeline = Pipeline.load("runs/quickstart")
+    made = pipeline.generate(["u00001"], per_user=4, guidance=2.0, seed=0)
+    table = pipeline.recommend(["u00001"], k=10, by="generate")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from ulrec.cf.base import Recommender, recommend
+from ulrec.cf.registry import load_model
+from ulrec.checkpoint import load_component, open_artefact, require_same
+from ulrec.conditioning.user import UserConditioner, UserConditionerConfig
+from ulrec.config import from_mapping
+from ulrec.data.factors import Factors
+from ulrec.data.ids import IdMap
+from ulrec.data.interactions import Interactions
+from ulrec.data.latents import LatentStore
+from ulrec.data.media import to_uint8
+from ulrec.data.schema import ITEM_ID, RANK, SCORE, USER_ID
+from ulrec.data.tables import read_table
+from ulrec.diffusion.sampler import SamplerConfig
+from ulrec.errors import ArtefactError, DataError
+from ulrec.models.autoencoder import Autoencoder, AutoencoderConfig
+from ulrec.models.base import Base, BaseConfig
+from ulrec.models.components import load_weights
+from ulrec.networks.transformer import Cond
+from ulrec.retrieval.index import ItemIndex
+from ulrec.retrieval.query import Projection, load_projection
+
+__all__ = [
+    "ARTEFACTS",
+    "Generation",
+    "Pipeline",
+    "load_autoencoder",
+    "load_base",
+    "load_conditioner",
+]
+
+ARTEFACTS = (
+    "items",
+    "interactions",
+    "autoencoder",
+    "latents",
+    "factors",
+    "recommender",
+    "base",
+    "conditioner",
+    "projection",
+    "index",
+)
+"""The folders of a run that a pipeline consists of."""
+
+SAMPLES_AT_ONCE = 64
+
+Ids = Sequence[Any] | NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """Media made for users, N = users x per_user, user by user.
+
+    Attributes
+    ----------
+    user_ids
+        For whom each was made, (N,).
+    media
+        Uint8 (N, C, F, H, W).
+    latents
+        Estimates of z_clean, float32 (N, D, f, h, w): what the index is searched with.
+    seeds
+        Of each sample, int64 (N,).
+    personal
+        False where the user has no history and nobody in particular was drawn for, (N,).
+    """
+
+    user_ids: NDArray[Any]
+    media: NDArray[np.uint8]
+    latents: NDArray[np.float32]
+    seeds: NDArray[np.int64]
+    personal: NDArray[np.bool_]
+
+
+class Pipeline:
+    """A trained run: generates for users, recommends, searches, encodes.
+
+    Build one with :meth:`load`. All methods are deterministic for a seed and do not depend on which
+    users stand together in a call.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        items: pl.DataFrame,
+        interactions: Interactions,
+        autoencoder: Autoencoder,
+        latents: LatentStore,
+        factors: Factors,
+        recommender: Recommender,
+        base: Base,
+        conditioner: UserConditioner,
+        projection: Projection,
+        index: ItemIndex,
+    ) -> None:
+        self.folder = folder
+        self.items = items
+        self.interactions = interactions
+        self.autoencoder = autoencoder
+        self.latents = latents
+        self.factors = factors
+        self.recommender = recommender
+        self.base = base
+        self.conditioner = conditioner
+        self.projection = projection
+        self.index = index
+        self.sampler = SamplerConfig(num_steps=25)
+        self.decoder = SamplerConfig(num_steps=25)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "cpu") -> Pipeline:
+        """Load a run, checking that its parts were made from one another.
+
+        Parameters
+        ----------
+        folder
+            A run's folder, or one written by :meth:`save`.
+        device
+            Where the networks go, such as "cuda".
+
+        Raises
+        ------
+        ArtefactError
+            If a part is missing, damaged, or belongs to another run; the part is named.
+        """
+        folder = Path(folder)
+        autoencoder, encoded_by = load_autoencoder(folder / "autoencoder")
+        latents = LatentStore.open(folder / "latents")
+        _require(latents.manifest.made_from, "autoencoder", encoded_by, of="latents")
+        base, made_from = load_base(folder / "base")
+        _require(made_from, "latents", latents.manifest.fingerprint, of="base")
+        factors = Factors.load(folder / "factors")
+        _require(made_from, "factors", str(factors.fingerprint), of="base")
+        conditioner, made_from = load_conditioner(folder / "conditioner")
+        _require(made_from, "factors", str(factors.fingerprint), of="conditioner")
+        return cls(
+            folder,
+            items=load_items(folder / "items"),
+            interactions=load_interactions(folder / "interactions", factors.users, factors.items),
+            autoencoder=autoencoder.to(device),
+            latents=latents,
+            factors=factors,
+            recommender=load_model(folder / "recommender"),
+            base=base.to(device),
+            conditioner=conditioner.to(device),
+            projection=load_projection(folder / "projection"),
+            index=ItemIndex.load(
+                folder / "index", made_from={"latents": latents.manifest.fingerprint}
+            ),
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Copy what :meth:`load` needs to another folder.
+
+        Raises
+        ------
+        ArtefactError
+            If there is something at ``folder`` already.
+        """
+        folder = Path(folder)
+        if folder.exists():
+            raise ArtefactError(f"{folder} exists already; choose another place or remove it first")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        for name in ARTEFACTS:
+            shutil.copytree(self.folder / name, temporary / name)
+        temporary.rename(folder)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.base.network.embed.weight.device
+
+    def generate(
+        self,
+        user_ids: Ids,
+        *,
+        per_user: int = 1,
+        guidance: float = 2.0,
+        seed: int = 0,
+        decode: bool = True,
+        progress: Callable[[int], None] | None = None,
+    ) -> Generation:
+        """Generate media for users.
+
+        Parameters
+        ----------
+        user_ids
+            Whom for; each may stand once.
+        per_user
+            How many for each.
+        guidance
+            w in null + w (user - null): 0 ignores the user, 1 is plain, more is more personal.
+        seed
+            With the user's row and the number of the sample it determines the sample.
+        decode
+            Without it ``media`` is empty, (0, C, F, H, W): enough to search.
+        progress
+            Called with the number of samples just made.
+
+        Returns
+        -------
+        Generation
+            For a user without history nobody in particular is drawn for; ``personal`` says so.
+
+        Raises
+        ------
+        DataError
+            If a user is unknown or named twice, or ``per_user`` is below 1.
+        """
+        if per_user < 1:
+            raise DataError(f"per_user has to be at least 1, got {per_user}")
+        rows = self._user_rows(user_ids)
+        known = np.diff(self.interactions.user_items.indptr)[rows] > 0
+        user_rows = np.repeat(rows, per_user)
+        seeds = sample_seeds(seed, user_rows, np.tile(np.arange(per_user), len(rows)))
+        personal = np.repeat(known, per_user)
+        media, latents = self.generate_for(
+            self.factors.user_factors[user_rows],
+            seeds=seeds,
+            personal=personal,
+            guidance=guidance,
+            decode=decode,
+            progress=progress,
+        )
+        return Generation(
+            user_ids=self.factors.users[user_rows],
+            media=media,
+            latents=latents,
+            seeds=seeds,
+            personal=personal,
+        )
+
+    @torch.no_grad()
+    def generate_for(
+        self,
+        factors: NDArray[np.float32],
+        *,
+        seeds: NDArray[np.int64],
+        guidance: float,
+        personal: NDArray[np.bool_] | None = None,
+        decode: bool = True,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Generate for factors rather than users: folded in, averaged, or foreign ones.
+
+        Parameters
+        ----------
+        factors
+            One a sample, (N, R), in the space of the factors this run was trained with.
+        seeds
+            One a sample, (N,).
+        guidance
+            w in null + w (factor - null).
+        personal
+            Where False the null takes the factor's place, (N,); all are personal by default.
+        decode
+            Without it the media are empty.
+        progress
+            Called with the number of samples just made.
+
+        Returns
+        -------
+        media, latents
+            Uint8 (N, C, F, H, W) and float32 (N, D, f, h, w).
+        """
+        keep = np.ones(len(factors), bool) if personal is None else personal
+        media, latents = [], []
+        for start in range(0, len(factors), SAMPLES_AT_ONCE):
+            part = slice(start, start + SAMPLES_AT_ONCE)
+            cond = self.conditioner(
+                torch.from_numpy(np.ascontiguousarray(factors[part])).to(self.device),
+                keep=torch.from_numpy(keep[part]).to(self.device),
+            )
+            z_0, z_hat = self._draw(cond, seeds[part].tolist(), guidance)
+            latents.append(z_hat.cpu().numpy())
+            if decode:
+                # the decoder draws its own noise: another stream of the same seed
+                decoder_seeds = [s ^ 0x5DEECE66D for s in seeds[part].tolist()]
+                x = self.autoencoder.decode(z_0, seeds=decoder_seeds, sampler=self.decoder)
+                media.append(to_uint8(x.cpu().numpy()))
+            if progress is not None:
+                progress(len(z_hat))
+        empty_media = np.zeros((0, *self.autoencoder.config.media_shape), np.uint8)
+        empty_latents = np.zeros((0, *self.base.config.latent_shape), np.float32)
+        return np.concatenate([empty_media, *media]), np.concatenate([empty_latents, *latents])
+
+    def recommend(
+        self,
+        user_ids: Ids,
+        *,
+        k: int = 10,
+        by: Literal["cf", "generate"] = "cf",
+        per_user: int = 4,
+        guidance: float = 2.0,
+        seed: int = 0,
+    ) -> pl.DataFrame:
+        """Recommend real items that the users have not seen.
+
+        Parameters
+        ----------
+        user_ids
+            Whom to.
+        k
+            How many each; where fewer items are left, all that are left come.
+        by
+            "cf": what collaborative filtering ranks highest (items without interactions have no
+            score there worth the name). "generate": the real items nearest to what is generated for
+            the user, an item's score being that of its nearest generation; items without any
+            interaction take part alike.
+        per_user, guidance
+            Of what is generated.
+        seed
+            Of generation, and of the key that breaks ties.
+
+        Returns
+        -------
+        polars.DataFrame
+            [user_id, item_id, score, rank from 1].
+
+        Raises
+        ------
+        DataError
+            If a user is unknown or named twice, k is below 1, or ``by`` is neither.
+        """
+        if by == "cf":
+            return recommend(self.recommender, self.interactions, user_ids, k=k, seed=seed)
+        if by != "generate":
+            raise DataError(f"by has to be 'cf' or 'generate', got {by!r}")
+        made = self.generate(
+            user_ids, per_user=per_user, guidance=guidance, seed=seed, decode=False
+        )
+        return self.recommend_near(made.user_ids, made.latents, k=k)
+
+    def recommend_near(
+        self, user_ids: Ids, latents: NDArray[np.float32], *, k: int
+    ) -> pl.DataFrame:
+        """Recommend the unseen items nearest to latents, each made for one user (N,).
+
+        A user may have several latents; the best score of an item counts.
+        """
+        if k < 1:
+            raise DataError(f"k has to be at least 1, got {k}")
+        rows = self.factors.users.rows(user_ids)
+        seen = [self._index_rows(self.interactions.history(row)) for row in rows]
+        found = self.index.search(self.projection(latents), k=min(k, len(self.index)), exclude=seen)
+        user_of, place = np.nonzero(found.item_idx >= 0)
+        table = pl.DataFrame(
+            {
+                USER_ID: self.factors.users[rows[user_of]],
+                ITEM_ID: self.index.items[found.item_idx[user_of, place]],
+                SCORE: found.scores[user_of, place].astype(np.float64),
+            }
+        )
+        best = table.group_by(USER_ID, ITEM_ID, maintain_order=True).agg(pl.col(SCORE).max())
+        ranked = best.with_columns(
+            pl.col(SCORE).rank("ordinal", descending=True).over(USER_ID).cast(pl.Int64).alias(RANK)
+        )
+        order = pl.DataFrame({USER_ID: self.factors.users[rows]}).unique(maintain_order=True)
+        joined = order.join(
+            ranked.filter(pl.col(RANK) <= k).sort(RANK),
+            on=USER_ID,
+            how="inner",
+            maintain_order="left_right",
+        )
+        return joined.select(USER_ID, ITEM_ID, SCORE, RANK)
+
+    def neighbours(
+        self, latents: NDArray[np.float32], *, k: int = 10, exclude: Sequence[Ids] | None = None
+    ) -> pl.DataFrame:
+        """Return the real items nearest to latents (N, D, f, h, w).
+
+        Parameters
+        ----------
+        latents
+            From :meth:`encode`, :meth:`generate`, or the store.
+        k
+            How many each.
+        exclude
+            Item ids that must not come back, a list for each latent.
+
+        Returns
+        -------
+        polars.DataFrame
+            [query (row of ``latents``), item_id, score, rank from 1].
+        """
+        rows = None if exclude is None else [self.index.items.rows(list(ids)) for ids in exclude]
+        found = self.index.search(self.projection(latents), k=k, exclude=rows)
+        query, place = np.nonzero(found.item_idx >= 0)
+        return pl.DataFrame(
+            {
+                "query": query.astype(np.int64),
+                ITEM_ID: self.index.items[found.item_idx[query, place]],
+                SCORE: found.scores[query, place].astype(np.float64),
+                RANK: place.astype(np.int64) + 1,
+            }
+        )
+
+    @torch.no_grad()
+    def encode(self, media: NDArray[Any]) -> NDArray[np.float32]:
+        """Return clean latents (N, D, f, h, w) of media.
+
+        Parameters
+        ----------
+        media
+            Uint8, or float in [-1, 1]; (N, C, H, W) or (N, C, F, H, W) at the run's size.
+
+        Raises
+        ------
+        DataError
+            If type, range or shape are others.
+        """
+        x = _as_media(media, self.autoencoder.config.media_shape)
+        parts = [
+            self.autoencoder.encode(torch.from_numpy(x[s : s + SAMPLES_AT_ONCE]).to(self.device))
+            for s in range(0, len(x), SAMPLES_AT_ONCE)
+        ]
+        empty = np.zeros((0, *self.autoencoder.config.latent_shape), np.float32)
+        return np.concatenate([empty, *(z.cpu().numpy() for z in parts)])
+
+    def _draw(
+        self, cond: Cond, seeds: list[int], guidance: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        null = self.conditioner.null(len(seeds))
+        drawn = self.base.sample(
+            cond, null=null, guidance=guidance, seeds=seeds, sampler=self.sampler
+        )
+        return drawn.x_0, drawn.x_hat
+
+    def _user_rows(self, user_ids: Ids) -> NDArray[np.int64]:
+        return self.factors.users.rows(IdMap(user_ids).ids)
+
+    def _index_rows(self, item_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        found = self.index.items.find(self.factors.items[item_rows])
+        return found[found >= 0]
+
+
+def sample_seeds(
+    seed: int, rows: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return a seed for each (row, number), the same wherever they stand."""
+    texts = (
+        f"{seed}/{r}/{n}".encode() for r, n in zip(rows.tolist(), numbers.tolist(), strict=True)
+    )
+    digests = (hashlib.blake2b(text, digest_size=6).digest() for text in texts)
+    return np.array([int.from_bytes(d, "big") for d in digests], dtype=np.int64)
+
+
+def load_autoencoder(folder: Path) -> tuple[Autoencoder, str]:
+    """Return an autoencoder and its fingerprint."""
+    component = load_component(folder, kind="autoencoder")
+    model = Autoencoder(from_mapping(AutoencoderConfig, component.config))
+    load_weights(model, component)
+    return model, component.manifest.fingerprint
+
+
+def load_base(folder: Path) -> tuple[Base, dict[str, str]]:
+    """Return a base and the fingerprints of what it was made from."""
+    component = load_component(folder, kind="base")
+    model = Base(from_mapping(BaseConfig, component.config))
+    load_weights(model, component)
+    return model, component.manifest.made_from
+
+
+def load_conditioner(folder: Path) -> tuple[UserConditioner, dict[str, str]]:
+    """Return a user conditioner and the fingerprints of what it was made from."""
+    component = load_component(folder, kind="conditioner")
+    model = UserConditioner(from_mapping(UserConditionerConfig, component.config))
+    load_weights(model, component)
+    return model, component.manifest.made_from
+
+
+def load_items(folder: Path) -> pl.DataFrame:
+    """Return the catalogue's table of a run, without its media."""
+    open_artefact(folder, kind="items")
+    return read_table(folder / "items.parquet")
+
+
+def load_interactions(
+    folder: Path, users: IdMap, items: IdMap, *, part: str = "train"
+) -> Interactions:
+    """Return one part of a run's split interactions on given id maps."""
+    open_artefact(folder, kind="interactions")
+    return Interactions.from_table(read_table(folder / f"{part}.parquet"), users=users, items=items)
+
+
+def _require(made_from: dict[str, str], name: str, fingerprint: str, *, of: str) -> None:
+    require_same(
+        f"the {of} were made from another {name}",
+        expected=fingerprint,
+        got=made_from.get(name),
+        remedy="run the stages after it again",
+    )
+
+
+def _as_media(media: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    x = media[:, :, None] if media.ndim == 4 else media
+    if x.ndim != 5 or x.shape[1:] != shape:
+        raise DataError(
+            f"media have to be (N, {', '.join(map(str, shape))}), got {media.shape}; resize them"
+        )
+    if x.dtype == np.uint8:
+        return x.astype(np.float32) / 127.5 - 1
+    if x.dtype.kind != "f" or not np.isfinite(x).all() or np.abs(x).max(initial=0) > 1.001:
+        raise DataError(f"media have to be uint8 or float in [-1, 1], got {x.dtype}; scale them")
+    return x.astype(np.float32)
