@@ -244,8 +244,18 @@ def test_a_given_mask_is_fitted_with_the_picture():
     decoded = decode(encode(noise(2, 4)), config(4, 4, resample="box"), mask=encode(mask))
     expected = [[0, 0, 0, 0], [0, 0, 255, 255], [0, 0, 255, 255], [0, 0, 0, 0]]
     assert decoded.mask.tolist() == [expected]
-    with pytest.raises(DataError, match="has a mask of another aspect: 4 x 8"):
-        decode(encode(noise(2, 4)), config(4, 4), mask=encode(mask.T.copy()))
+    for fit in ("pad", "crop"):
+        with pytest.raises(DataError, match="has a mask of another aspect: 4 x 8"):
+            decode(encode(noise(2, 4)), config(4, 4, fit=fit), mask=encode(mask.T.copy()))
+    white = encode(np.full((4, 4), 255, np.uint8))
+    assert decode(encode(noise(4, 4)), config(), mask=white).mask is None
+
+
+def test_an_unknown_orientation_is_upright():
+    pixels = noise(4, 6)
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    np.testing.assert_array_equal(picture(encode(pixels, exif=exif), 4, 6), pixels)
 
 
 JPEG = encode(noise(64, 64), "JPEG")

@@ -82,7 +82,7 @@ def test_clips_are_their_frames() -> None:
 def test_bad_input() -> None:
     images = _smooth(1, 8, 8)
     with pytest.raises(DataError, match="no baseline at this rate"):
-        downsampling_psnr(images, bits_per_pixel=0.05)
+        downsampling_psnr(images, bits_per_pixel=0.04)
     with pytest.raises(DataError, match="uint8"):
         downsampling_psnr(images.astype(float), bits_per_pixel=1)
     with pytest.raises(DataError, match="1 to 8"):

@@ -1,4 +1,4 @@
-"""One run in the browser: ``streamlit run page.py -- --run runs/x``, or ``ulrec demo --run runs/x``.
+"""One run in the browser: ``ulrec demo --run runs/x`` or ``streamlit run page.py -- --run runs/x``.
 
 The page shows what the pipeline gives; it computes nothing of its own.
 """
@@ -179,7 +179,7 @@ def _pictures(
 
 
 def _enlarged(media: NDArray[np.uint8], least: int) -> NDArray[np.uint8]:
-    """Return the first frame of media (C, F, H, W) as (h, w, 3), each pixel a whole number large."""
+    """Return the first frame of media (C, F, H, W) as (h, w, 3), enlarged whole numbers of times."""
     picture = np.moveaxis(media[:, 0], 0, -1)
     scale = max(1, -(-least // min(picture.shape[:2])))
     return picture.repeat(scale, axis=0).repeat(scale, axis=1)

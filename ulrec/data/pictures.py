@@ -31,8 +31,8 @@ PILLOW_LIMIT = 178_956_970
 DRAFT_GAP = 2.0
 REDUCING_GAP = 3.0
 
-# EXIF orientations from here on swap width and height.
-SIDEWAYS = 5
+# EXIF orientations that swap width and height.
+SIDEWAYS = range(5, 9)
 
 Resample = Literal["box", "hamming", "bicubic", "lanczos"]
 
@@ -137,7 +137,7 @@ def _decode(data: bytes, mask: bytes | None, config: MediaConfig) -> Decoded:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         width, height = image.size
         # The size of a TIFF is upright already, and so is what Pillow loads from it.
-        turned = orientation >= SIDEWAYS and image.format != "TIFF"
+        turned = orientation in SIDEWAYS and image.format != "TIFF"
         size = (height, width) if turned else (width, height)
         place = _place(size, config)
         needed = place.scale * DRAFT_GAP
@@ -148,12 +148,13 @@ def _decode(data: bytes, mask: bytes | None, config: MediaConfig) -> Decoded:
     if alpha is not None:
         colour = _over_background(colour, alpha, config)
     if mask is not None:
-        alpha = _open_mask(mask, place, config)
+        alpha = _open_mask(mask, size, config)
     media = np.asarray(_fit(colour, place, config, config.background)).transpose(2, 0, 1)[:, None]
     if alpha is None and place.size == (config.width, config.height):
         return Decoded(media=media, mask=None)
     inside = Image.new("L", colour.size, 255) if alpha is None else alpha
-    return Decoded(media=media, mask=np.asarray(_fit(inside, place, config, 0))[None])
+    fitted = np.asarray(_fit(inside, place, config, 0))[None]
+    return Decoded(media=media, mask=fitted if fitted.min() < 255 else None)
 
 
 def _open(data: bytes, config: MediaConfig) -> Image.Image:
@@ -194,10 +195,10 @@ def _over_background(colour: Image.Image, alpha: Image.Image, config: MediaConfi
     return canvas
 
 
-def _open_mask(data: bytes, place: _Place, config: MediaConfig) -> Image.Image:
+def _open_mask(data: bytes, size: tuple[int, int], config: MediaConfig) -> Image.Image:
+    """Open a mask of any size that has the aspect of the picture to within one pixel."""
     with _open(data, config) as image:
-        own = _place(image.size, config)
-        if any(abs(a - b) > 1 for a, b in zip(own.size, place.size, strict=True)):
+        if abs(image.width * size[1] / size[0] - image.height) > 1:
             raise DataError(f"has a mask of another aspect: {image.width} x {image.height}")
         return image.convert("L")
 

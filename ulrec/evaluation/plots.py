@@ -46,7 +46,7 @@ UNITS = {
 }
 """Units of what training logs; other names stand for themselves."""
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {  # matplotlib's types name each key, and differ between its versions
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -66,6 +66,7 @@ STYLE: dict[str, Any] = {
     "grid.alpha": 0.13,
     "grid.linewidth": 0.6,
     "text.color": INK,
+    "text.parse_math": False,  # ids may hold dollar signs
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
@@ -364,18 +365,17 @@ def _words(name: str) -> str:
 
 
 def _short(text: str) -> str:
-    # matplotlib would read dollar signs in ids as formulas
-    cut = text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "…"
-    return cut.replace("$", r"\$")
+    return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "…"
 
 
 def _svg(figure: Figure) -> str:
     """Return the figure as one ``<svg>`` element whose ids clash with no other's on a page."""
     buffer = io.StringIO()
-    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(buffer, format="svg", metadata=metadata)
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
-    text = re.sub(r"<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(
+        r"<!--.*?-->|<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL
+    )
     text = text.replace(INK, "currentColor")
     prefix = "p" + hashlib.sha256(text.encode()).hexdigest()[:8]
     text = re.sub(r'\bid="', f'id="{prefix}-', text)

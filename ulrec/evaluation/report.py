@@ -1,6 +1,7 @@
-"""A report as one HTML file that needs nothing else: no request leaves it, light and dark, any width.
+"""A report as one HTML file that needs nothing else: no request leaves it.
 
-Everything that comes from outside (ids, names, notes) is escaped.
+It follows the reader's light or dark theme and any width. Everything that comes from outside (ids,
+names, notes) is escaped.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ __all__ = [
 ]
 
 SIMULATED_NOTICE = (
-    "drawn by ulrec with known tastes, no real person's behaviour. Figures about users say how well "
-    "the method recovers those tastes, not how people would respond."
+    "drawn by ulrec with known tastes, no real person's behaviour. Figures about users say how "
+    "well the method recovers those tastes, not how people would respond."
 )
 
 MIMES = ("image/png", "image/jpeg", "image/webp", "image/gif")

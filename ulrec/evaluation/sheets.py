@@ -184,7 +184,7 @@ def user_sheet(
     layout = _UserLayout.of(rows, columns)
     badge = "Simulated users" if simulated else ""
     page = _Page(title=title, width=layout.width, height=layout.height(len(rows)), badge=badge)
-    if highlight in columns:
+    if highlight is not None and highlight in columns:
         left, right = layout.span(list(columns).index(highlight))
         page.ground(left - PAD, 0, right + PAD, layout.height(len(rows)))
     for column, heading in enumerate(columns):
@@ -359,7 +359,8 @@ def _pictures(media: NDArray[Any]) -> Bytes:
 
 
 def _scale(pictures: Bytes) -> int:
-    return math.ceil(SHOWN / min(pictures.shape[1:3]))
+    smallest = int(min(pictures.shape[1:3]))
+    return math.ceil(SHOWN / smallest)
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -416,9 +416,30 @@ def _nearest_utility(
 def _ranking(judge: _Judge, tables: dict[str, Any], headline: list[dict[str, str]]) -> None:
     """Ranking metrics of every method on held-out interactions, over the full catalogue."""
     table = pl.read_parquet(judge.run.path("recommendations") / "recommendations.parquet")
-    users = table[USER_ID].unique().to_list()
+    drawn = judge.samples[USER_ID].unique().to_list()
+    everyone = table[USER_ID].unique().to_list()
+    definition = (
+        "Full catalogue, seen items left out. ndcg is normalised by min(k, |T_u|); recall divides by "
+        "|T_u|; intervals by bootstrap over users."
+    )
+    tables["ranking"] = {
+        "title": "Ranking of held-out interactions",
+        "note": f"The {len(drawn)} users that pictures were drawn for. {definition}",
+        "rows": _ranking_rows(judge, table, drawn),
+    }
+    if len(everyone) > len(drawn):
+        made = pl.col("method").str.starts_with("generate")
+        tables["ranking_all"] = {
+            "title": "Ranking of held-out interactions, all users",
+            "note": f"All {len(everyone)} users with a history and held-out items. {definition}",
+            "rows": _ranking_rows(judge, table.filter(~made), everyone),
+        }
+
+
+def _ranking_rows(judge: _Judge, table: pl.DataFrame, users: list[Any]) -> list[dict[str, Any]]:
     truth = read_split(judge.run, "test").select(USER_ID, ITEM_ID)
     truth = truth.filter(pl.col(USER_ID).is_in(users))
+    table = table.filter(pl.col(USER_ID).is_in(users))
     rows = []
     for method in table["method"].unique(maintain_order=True).to_list():
         result = evaluate_ranking(
@@ -430,14 +451,7 @@ def _ranking(judge: _Judge, tables: dict[str, Any], headline: list[dict[str, str
             num_resamples=judge.run.config.evaluate.num_resamples,
         )
         rows += [{"method": method, **row} for row in result.summary.to_dicts()]
-    tables["ranking"] = {
-        "title": "Ranking of held-out interactions, full catalogue, seen items left out",
-        "note": (
-            f"{len(users)} users with a history and held-out items. ndcg is normalised by "
-            "min(k, |T_u|); recall divides by |T_u|; intervals by bootstrap over users."
-        ),
-        "rows": rows,
-    }
+    return rows
 
 
 def _taste(judge: _Judge, interactions: Interactions, users: Rows) -> Taste:

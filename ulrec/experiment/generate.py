@@ -21,7 +21,7 @@ from ulrec.experiment.prepare import advance, read_split
 from ulrec.experiment.runner import Run
 from ulrec.pipeline import Pipeline, sample_seeds
 
-__all__ = ["ARMS", "USER_ARM", "evaluated_users", "generate", "recommend"]
+__all__ = ["ARMS", "USER_ARM", "eligible_users", "evaluated_users", "generate", "recommend"]
 
 USER_ARM = "user"
 ARMS = (USER_ARM, "null", "shuffled", "popular", "mean")
@@ -69,9 +69,13 @@ def generate(run: Run) -> str:
 
 
 def recommend(run: Run) -> str:
-    """Rank the catalogue for the evaluated users by every method; writes ``recommendations``."""
+    """Rank the catalogue by every method; writes ``recommendations``.
+
+    Collaborative filtering ranks for all users that have test interactions, the generator for
+    those it has drawn for.
+    """
     pipeline = _pipeline(run)
-    users = pipeline.factors.users[evaluated_users(run, pipeline)]
+    users = pipeline.factors.users[eligible_users(run, pipeline)]
     seed = run.config.seed
     tables = {run.config.cf.model: pipeline.recommend(users, k=RECOMMENDED, by="cf", seed=seed)}
     for name in MODELS:
@@ -96,10 +100,7 @@ def recommend(run: Run) -> str:
 
 def evaluated_users(run: Run, pipeline: Pipeline) -> NDArray[np.int64]:
     """Return the rows of the judged users: a history and held-out items, drawn by the seed."""
-    test = read_split(run, "test")
-    with_test = pipeline.factors.users.rows(test[USER_ID].unique().sort().to_list())
-    counts = np.diff(pipeline.interactions.user_items.indptr)
-    eligible = with_test[counts[with_test] > 0]
+    eligible = eligible_users(run, pipeline)
     if len(eligible) < 2:
         raise DataError(
             f"{len(eligible)} users have both a history and test interactions, at least 2 are "
@@ -108,6 +109,14 @@ def evaluated_users(run: Run, pipeline: Pipeline) -> NDArray[np.int64]:
     rng = np.random.default_rng(run.config.seed)
     num = min(run.config.generate.num_users, len(eligible))
     return np.sort(rng.permutation(eligible)[:num])
+
+
+def eligible_users(run: Run, pipeline: Pipeline) -> NDArray[np.int64]:
+    """Return the rows of all users with a history and held-out interactions."""
+    test = read_split(run, "test")
+    with_test = pipeline.factors.users.rows(test[USER_ID].unique().sort().to_list())
+    counts = np.diff(pipeline.interactions.user_items.indptr)
+    return np.asarray(with_test[counts[with_test] > 0], dtype=np.int64)
 
 
 def _pipeline(run: Run) -> Pipeline:

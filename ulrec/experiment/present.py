@@ -166,7 +166,7 @@ def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Image.Image]) -> Re
                     alt="NDCG at 10 of each method with 95 % intervals",
                 )
             ],
-            tables=[tables["ranking"]],
+            tables=[tables[name] for name in ("ranking", "ranking_all") if name in tables],
         ),
         Section(title="Training", plots=_losses(run)),
     ]

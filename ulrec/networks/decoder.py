@@ -37,6 +37,17 @@ class DecoderConfig:
     middle: TransformerConfig = TransformerConfig(width=128, depth=3)
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        if any(width < 8 or width % 8 for width in self.channels):
+            raise ValueError(
+                "channels have to be multiples of 8 (group normalisation), got "
+                f"{list(self.channels)}"
+            )
+        if self.patch < 1:
+            raise ValueError(f"patch has to be at least 1, got {self.patch}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout has to lie in [0, 1), got {self.dropout}")
+
     @property
     def stride(self) -> int:
         """Pixels along the side of one token of the transformer."""

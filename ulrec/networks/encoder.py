@@ -26,6 +26,18 @@ class EncoderConfig:
     num_last_blocks: int = 3
     latent_channels: int = 8
 
+    def __post_init__(self) -> None:
+        if not self.channels or any(width < 8 or width % 8 for width in self.channels):
+            raise ValueError(
+                "channels have to be multiples of 8 (group normalisation), one a stage, got "
+                f"{list(self.channels)}"
+            )
+        if self.patch < 1 or self.latent_channels < 1:
+            raise ValueError(
+                f"patch and latent_channels have to be at least 1, got {self.patch} and "
+                f"{self.latent_channels}"
+            )
+
     @property
     def stride(self) -> int:
         """Pixels along the side of one latent."""

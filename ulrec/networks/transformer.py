@@ -42,12 +42,14 @@ class TransformerConfig:
     cond_width: int | None = None
 
     def __post_init__(self) -> None:
-        if self.width % self.head_width:
-            raise ValueError(f"head_width {self.head_width} has to divide width {self.width}")
-        if self.head_width % 8:
+        if self.head_width < 8 or self.head_width % 8:
             raise ValueError(
                 f"head_width has to be a multiple of 8 (rotary axes), got {self.head_width}"
             )
+        if self.width < 1 or self.width % self.head_width:
+            raise ValueError(f"head_width {self.head_width} has to divide width {self.width}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout has to lie in [0, 1), got {self.dropout}")
 
 
 def rotary_angles(grid: Grid, head_width: int, *, base: float = 100.0) -> Tensor:
@@ -171,7 +173,18 @@ class LatentTransformer(nn.Module):
         self.out = zero_init(nn.Linear(config.width, channels))
 
     def forward(self, z_t: Tensor, logsnr: Tensor, cond: Cond | None = None) -> Tensor:
-        """Return v for latents z_t (B, D, f, h, w) at logsnr (B,), the shape of z_t."""
+        """Return v for latents z_t (B, D, f, h, w) at logsnr (B,), the shape of z_t.
+
+        Raises
+        ------
+        ValueError
+            If an unconditional network is given a condition: it would not listen.
+        """
+        if cond is not None and self.pooled is None:
+            raise ValueError(
+                "this network is unconditional and was given a condition; set cond_width, or leave "
+                "the condition out"
+            )
         grid = (z_t.shape[2], z_t.shape[3], z_t.shape[4])
         angles = rotary_angles(grid, self.config.head_width).to(z_t.device)
         rotary = (angles.cos(), angles.sin())
