@@ -19,6 +19,13 @@ __all__ = ["main"]
 
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
+PAGE_SETTINGS = (
+    "--browser.gatherUsageStats=false",
+    "--client.showErrorDetails=none",  # a visitor never sees a stack trace
+    "--client.toolbarMode=minimal",
+    "--theme.primaryColor=#2463b8",
+)
+
 GUIDE = """\
 From a catalogue and its interactions to pictures made for one user:
 
@@ -119,7 +126,7 @@ def _demo(options: argparse.Namespace) -> int:
         raise MissingExtraError("the demo needs Streamlit: pip install 'ulrec[demo]'")
     page = Path(__file__).parent / "app" / "page.py"
     command = [sys.executable, "-m", "streamlit", "run", str(page), f"--server.port={options.port}"]
-    command += ["--browser.gatherUsageStats=false", "--", "--run", str(options.run)]
+    command += [*PAGE_SETTINGS, "--", "--run", str(options.run)]
     return subprocess.call(command, env=os.environ)
 
 

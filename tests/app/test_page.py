@@ -8,6 +8,8 @@ import pytest
 pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest
 
+from ulrec.experiment.runner import Run
+
 PAGE = Path(__file__).parents[2] / "ulrec" / "app" / "page.py"
 
 
@@ -40,3 +42,12 @@ def test_damaged_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "autoencoder").mkdir()
     (tmp_path / "autoencoder" / "manifest.json").write_text("{")
     assert "damaged" in only_error(open_page(monkeypatch, "--run", str(tmp_path)))
+
+
+def test_a_run_is_shown(monkeypatch: pytest.MonkeyPatch, tiny_run: Run) -> None:
+    page = open_page(monkeypatch, "--run", str(tiny_run.folder))
+    assert not page.exception and not page.error
+    shown = " ".join(
+        str(element.value) for element in (*page.markdown, *page.caption, *page.warning)
+    )
+    assert "imulated" in shown

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from ulrec.data.media import MediaStore
 from ulrec.data.schema import ITEM_ID, NAME
 from ulrec.errors import ArtefactError, ULRecError
-from ulrec.evaluation.report import SIMULATED_NOTICE, Metrics, read_metrics, readable
+from ulrec.evaluation.cells import readable
+from ulrec.evaluation.report import SIMULATED_NOTICE, Metrics, read_metrics
 from ulrec.pipeline import ARTEFACTS, Generation, Pipeline
 
 __all__ = ["main"]
@@ -107,11 +108,21 @@ def _user_page(pipeline: Pipeline, media: MediaStore, folder: Path) -> None:
     titles = _titles(pipeline.items)
 
     shown = f", {HISTORY_SHOWN} of them shown" if len(liked) > HISTORY_SHOWN else ""
+    items = "1 item" if len(liked) == 1 else f"{len(liked)} items"
     st.subheader("Liked so far", help="The user's history, as the models know it.")
-    st.caption(f"{len(liked)} items{shown}")
+    st.caption(f"{items}{shown}")
     _pictures(media, liked[:HISTORY_SHOWN], titles)
 
-    st.subheader("Made for this user", help="Pictures that were in no catalogue before.")
+    st.subheader(
+        "What collaborative filtering recommends",
+        help="Items that users with a like history liked; it never looks at a picture.",
+    )
+    ranked = pipeline.recommend([user_id], k=RECOMMENDED, by="cf")
+    _pictures(media, ranked[ITEM_ID].to_list(), titles)
+
+    st.subheader(
+        "Made for this user", help="Drawn by the generator, steered by what the user liked."
+    )
     with st.spinner("Drawing …", show_time=True):
         made = _generate(pipeline, _stamp(folder), user_id, guidance, seed)
     near = pipeline.neighbours(made.latents, k=NEAREST, exclude=[liked] * len(made.latents))
@@ -120,14 +131,8 @@ def _user_page(pipeline: Pipeline, media: MediaStore, folder: Path) -> None:
             st.image(_enlarged(made.media[number], 2 * SHOWN), output_format="PNG")
             st.caption("Nearest items not seen yet")
             found = near.filter(pl.col("query") == number)[ITEM_ID].to_list()
-            _pictures(media, found, titles, least=SHOWN // 2)
-
-    st.subheader(
-        "What collaborative filtering recommends",
-        help="Items that users with a like history liked; it never looks at a picture.",
-    )
-    ranked = pipeline.recommend([user_id], k=RECOMMENDED, by="cf")
-    _pictures(media, ranked[ITEM_ID].to_list(), titles)
+            _pictures(media, found, least=SHOWN // 2)
+            st.caption(_plain(" · ".join(titles[item_id] for item_id in found)))
 
 
 def _choices(users: list[Any]) -> tuple[str | int, float, int]:
@@ -163,23 +168,23 @@ def _titles(items: pl.DataFrame) -> dict[Any, str]:
 
 
 def _pictures(
-    media: MediaStore, item_ids: list[Any], titles: dict[Any, str], *, least: int = SHOWN
+    media: MediaStore,
+    item_ids: list[Any],
+    titles: dict[Any, str] | None = None,
+    *,
+    least: int = SHOWN,
 ) -> None:
-    """Show items in a row that wraps."""
+    """Show items in a row that wraps, above their titles where these are given."""
     rows = media.items.rows(item_ids)
     with st.container(horizontal=True, gap="small"):
         for item_id, row in zip(item_ids, rows, strict=True):
             pixels = _enlarged(np.asarray(media.media[row]), least)
-            st.image(
-                pixels,
-                caption=_plain(titles.get(item_id, str(item_id))),
-                width=pixels.shape[1],
-                output_format="PNG",
-            )
+            caption = None if titles is None else _plain(titles[item_id])
+            st.image(pixels, caption=caption, width=pixels.shape[1], output_format="PNG")
 
 
 def _enlarged(media: NDArray[np.uint8], least: int) -> NDArray[np.uint8]:
-    """Return the first frame of media (C, F, H, W) as (h, w, 3), enlarged whole numbers of times."""
+    """Return the first frame of media (C, F, H, W) as (h, w, 3), its pixels enlarged."""
     picture = np.moveaxis(media[:, 0], 0, -1)
     scale = max(1, -(-least // min(picture.shape[:2])))
     return picture.repeat(scale, axis=0).repeat(scale, axis=1)

@@ -34,6 +34,10 @@ class UserConditionerConfig:
     hidden: int = 256
     dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout <= 1:
+            raise ValueError(f"dropout has to lie in [0, 1], got {self.dropout}")
+
 
 class UserConditioner(nn.Module):
     """Factors (B, R) -> tokens (B, N, E) with their mask (B, N)."""
@@ -53,9 +57,13 @@ class UserConditioner(nn.Module):
         self.null_tokens = nn.Parameter(torch.randn(config.num_tokens, config.width) * 0.02)
 
     def standardise(self, factors: Tensor) -> None:
-        """Take mean and scale from the factors (P, R) it will be trained with."""
+        """Take mean and scale from the factors (P, R) it will be trained with.
+
+        A factor that is constant there keeps its scale, or another user's would be blown up.
+        """
+        scale = factors.std(0, correction=0)
         self.mean.copy_(factors.mean(0))
-        self.scale.copy_(factors.std(0).clamp(min=1e-6))
+        self.scale.copy_(torch.where(scale > 1e-6, scale, torch.ones_like(scale)))
 
     def forward(self, factors: Tensor, *, keep: Tensor | None = None) -> Cond:
         """Return the condition of each user.

@@ -137,7 +137,7 @@ def interval_plot(
     label, mean, low, high
         Names of columns. A row whose interval is null or NaN shows its mean only.
     title, xlabel
-        Words above and below; ``xlabel`` names the unit.
+        Words above (may be empty) and below; ``xlabel`` names the unit.
     reference
         Where a line marks "no effect"; None draws none. A dot is filled where its interval leaves
         the reference out, hollow where not.
@@ -182,7 +182,7 @@ def ranking_plot(
     table
         [method, metric, k, mean, low, high].
     title
-        Words above.
+        Words above; may be empty.
     metrics, ks
         What to show, in this order; all in the order of the table by default, at most four ks.
 
@@ -207,10 +207,13 @@ def ranking_plot(
         for axis, metric in zip(axes, chosen, strict=True):
             part = table.filter(pl.col(METRIC) == metric)
             _draw_methods(axis, part, methods, cuts)
-            axis.set_title(_words(metric))
+            axis.set_title(_words(metric) if len(cuts) > 1 else f"{_words(metric)}@{cuts[0]}")
             axis.set_xlim(left=0)
         axes[-1].set_xlabel("mean over users, 95 % interval")
-        _legend(figure, title, [f"k = {k}" for k in cuts])
+        if len(cuts) > 1:
+            _legend(figure, title, [f"k = {k}" for k in cuts])
+        elif title:
+            figure.suptitle(title, x=0.01, horizontalalignment="left", weight="bold", size=10)
         return _svg(figure)
 
 

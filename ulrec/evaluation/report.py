@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -22,6 +20,7 @@ from xml.etree import ElementTree
 import polars as pl
 
 from ulrec.errors import ArtefactError, DataError
+from ulrec.evaluation.cells import Column, shown_columns, value_text
 
 __all__ = [
     "SIMULATED_NOTICE",
@@ -32,10 +31,7 @@ __all__ = [
     "NamedTable",
     "Report",
     "Section",
-    "interval_text",
-    "number_text",
     "read_metrics",
-    "readable",
     "render",
 ]
 
@@ -45,17 +41,6 @@ SIMULATED_NOTICE = (
 )
 
 MIMES = ("image/png", "image/jpeg", "image/webp", "image/gif")
-ABSENT = "–"
-
-HEADINGS = {
-    "mean": "mean [95 % interval]",
-    "num_users": "users",
-    "p_holm": "p (Holm)",
-    "num_permutations": "permutations",
-    "num_without_media": "without media",
-    "num_without_items": "without items",
-}
-"""Headings of columns whose names do not stand for themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,158 +158,6 @@ def render(report: Report) -> str:
     )
 
 
-def readable(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return a table as it is shown: text cells, intervals joined to their means, plain headings.
-
-    Examples
-    --------
-    >>> table = pl.DataFrame({"arm": ["null"], "mean": [0.12345], "low": [0.1], "high": [0.15]})
-    >>> readable(table).to_dicts()
-    [{'arm': 'null', 'mean [95 % interval]': '0.123 [0.100, 0.150]'}]
-    """
-    columns = _columns(frame)
-    headings = _unlike([column.heading for column in columns])
-    return pl.DataFrame(
-        {name: column.texts for name, column in zip(headings, columns, strict=True)},
-        schema=dict.fromkeys(headings, pl.String),
-    )
-
-
-def number_text(value: float | None, *, decimals: int | None = None) -> str:
-    """Return a number with three or four figures that mean something.
-
-    Parameters
-    ----------
-    value
-        The number; None and what is not finite have texts of their own.
-    decimals
-        Figures behind the point; chosen by the size of the number by default.
-
-    Examples
-    --------
-    >>> [number_text(x) for x in (0.12345, 0.01234, 21.934, 1234567.0, 0.00002, 0.0, None)]
-    ['0.123', '0.0123', '21.93', '1,234,567', '2e-05', '0', '–']
-    """
-    if value is None:
-        return ABSENT
-    if not math.isfinite(value):
-        return "not defined" if math.isnan(value) else ("∞" if value > 0 else "-∞")
-    if value == 0 and decimals is None:
-        return "0"
-    if decimals is None and abs(value) < 1e-4:
-        return f"{value:.2g}"
-    text = f"{value:,.{_decimals(value) if decimals is None else decimals}f}"
-    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
-
-
-def interval_text(
-    mean: float | None, low: float | None, high: float | None, *, decimals: int | None = None
-) -> str:
-    """Return a mean with the ends of its interval to the same decimals.
-
-    Examples
-    --------
-    >>> interval_text(0.1234, 0.11, 0.1371)
-    '0.123 [0.110, 0.137]'
-    >>> interval_text(0.5, None, None)
-    '0.500'
-    """
-    if mean is None or low is None or high is None or math.isnan(low) or math.isnan(high):
-        return number_text(mean, decimals=decimals)
-    chosen = max(map(_decimals, (mean, low, high))) if decimals is None else decimals
-    if decimals is None:
-        chosen = min(chosen, _decimals(max(abs(mean), abs(low), abs(high))) + 1)
-    texts = [number_text(value, decimals=chosen) for value in (mean, low, high)]
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A column as shown: ``texts`` of the cells, ``keys`` to sort by ("" last)."""
-
-    heading: str
-    texts: list[str]
-    keys: list[str]
-    is_number: bool
-
-
-def _columns(frame: pl.DataFrame) -> list[_Column]:
-    columns, at = [], 0
-    while at < frame.width:
-        ends = _interval_ends(frame, at)
-        columns.append(_column(frame, at, ends))
-        at += 3 if ends else 1
-    return columns
-
-
-def _interval_ends(frame: pl.DataFrame, at: int) -> list[pl.Series]:
-    """Return the two columns after ``at`` if they are the interval of that one."""
-    names = frame.columns[at : at + 3]
-    if len(names) < 3 or not frame.to_series(at).dtype.is_numeric():
-        return []
-    match = re.fullmatch(r"(.*_)?low", names[1])
-    if match is None or names[2] != f"{match[1] or ''}high":
-        return []
-    ends = [frame.to_series(at + 1), frame.to_series(at + 2)]
-    is_number = all(end.dtype.is_numeric() or end.dtype == pl.Null for end in ends)
-    return ends if is_number else []
-
-
-def _column(frame: pl.DataFrame, at: int, ends: Sequence[pl.Series]) -> _Column:
-    series = frame.to_series(at)
-    heading = HEADINGS.get(series.name, series.name.replace("_", " "))
-    values = series.to_list()
-    if not series.dtype.is_numeric():
-        texts = [_text(value) for value in values]
-        return _Column(heading, texts, ["" if v is None else _text(v) for v in values], False)
-    keys = ["" if v is None or v != v else repr(v) for v in values]
-    if series.dtype.is_integer():
-        texts = [ABSENT if v is None else (f"{v:,}" if abs(v) > 9999 else str(v)) for v in values]
-    elif re.fullmatch(r"p(_.*)?", series.name):
-        texts = [ABSENT if v is None else f"{v:.2g}" for v in values]
-    elif ends:
-        decimals = _shared_decimals(values)
-        triples = zip(values, *(end.to_list() for end in ends), strict=True)
-        texts = [interval_text(*triple, decimals=decimals) for triple in triples]
-    else:
-        decimals = _shared_decimals(values)
-        texts = [number_text(value, decimals=decimals) for value in values]
-    return _Column(heading, texts, keys, True)
-
-
-def _shared_decimals(values: Sequence[float | None]) -> int | None:
-    """Return decimals for a whole column of like numbers, None where sizes are too unlike."""
-    sizes = [abs(v) for v in values if v is not None and math.isfinite(v) and v != 0]
-    if not sizes:
-        return 0
-    largest, least = max(sizes), min(sizes)
-    if largest < 1e-3 or (largest >= 10 and largest > 30 * least):
-        return None
-    # one figure of the least number shows too, if that costs no more than four decimals
-    return max(_decimals(largest), min(4, _decimals(least) - 2))
-
-
-def _decimals(value: float) -> int:
-    size = abs(value)
-    bounds = ((1000, 0), (100, 1), (1, 2), (0.1, 3), (0.01, 4), (0.001, 5))
-    return next((decimals for bound, decimals in bounds if size >= bound), 0 if size == 0 else 6)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ABSENT
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
-
-
-def _unlike(names: Sequence[str]) -> list[str]:
-    """Return names that differ: a frame cannot hold one twice."""
-    return [
-        f"{n} ({names[: i + 1].count(n)})" if n in names[:i] else n for i, n in enumerate(names)
-    ]
-
-
 def _table(entry: Mapping[str, Any]) -> NamedTable:
     frame = pl.DataFrame(entry["rows"], infer_schema_length=None)
     return NamedTable(str(entry["title"]), frame, str(entry.get("note", "")))
@@ -410,10 +243,10 @@ def _named_table(table: NamedTable) -> str:
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     title = escape(table.title)
     heading = f"<h3>{title}</h3>" if table.title else ""
-    return f'<div class="block">{heading}{note}{_box(_columns(table.frame), title)}</div>'
+    return f'<div class="block">{heading}{note}{_box(shown_columns(table.frame), title)}</div>'
 
 
-def _box(columns: Sequence[_Column], label: str) -> str:
+def _box(columns: Sequence[Column], label: str) -> str:
     """Return a table that scrolls in its own box; ``label`` is escaped already."""
     head = "".join(
         f'<th scope="col"{" class=number" if column.is_number else ""}>'
@@ -429,7 +262,7 @@ def _box(columns: Sequence[_Column], label: str) -> str:
     )
 
 
-def _cell(column: _Column, row: int) -> str:
+def _cell(column: Column, row: int) -> str:
     kind = "number" if column.is_number else "text"
     text, bracket, rest = escape(column.texts[row]).partition(" [" if column.is_number else "\0")
     ends = f' <span class="ends">[{rest}</span>' if bracket else ""
@@ -441,8 +274,8 @@ def _foot(report: Report) -> str:
         return ""
     pairs = _flat(report.provenance)
     columns = [
-        _Column("what", [key for key, _ in pairs], [key for key, _ in pairs], False),
-        _Column("value", [value for _, value in pairs], [value for _, value in pairs], False),
+        Column("what", [key for key, _ in pairs], [key for key, _ in pairs], False),
+        Column("value", [value for _, value in pairs], [value for _, value in pairs], False),
     ]
     return (
         '<section id="provenance"><h2>Provenance</h2><p>How these numbers came about. Compare them '
@@ -458,7 +291,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             pairs += _flat(value, f"{prefix}{key}.")
         elif isinstance(value, list | tuple):
-            pairs.append((f"{prefix}{key}", ", ".join(map(_text, value))))
+            pairs.append((f"{prefix}{key}", ", ".join(map(value_text, value))))
         else:
-            pairs.append((f"{prefix}{key}", _text(value)))
+            pairs.append((f"{prefix}{key}", value_text(value)))
     return pairs

@@ -251,9 +251,9 @@ class _Page:
 
 @dataclass(frozen=True, kw_only=True)
 class _UserLayout:
-    """Where the groups of a user sheet stand: ``counts`` pictures of ``size`` in each column."""
+    """Where the groups of a user sheet stand: columns of some widths, pictures of one size."""
 
-    counts: tuple[int, ...]
+    widths: tuple[int, ...]
     size: tuple[int, int]
     scale: int
     label: int
@@ -272,19 +272,22 @@ class _UserLayout:
             raise DataError(f"pictures of a sheet need one size (H, W), got {sorted(sizes)}")
         height, width = sizes.pop()
         scale = math.ceil(SHOWN / min(height, width))
-        counts = [max(1, *(len(row.groups.get(name, ())) for row in rows)) for name in columns]
-        widest = max(_font(TEXT_SIZE, bold=True).getlength(row.user_id) for row in rows)
-        notes = max(_font(SMALL_SIZE).getlength(row.note) for row in rows)
+        bold, text, small = _font(TEXT_SIZE, bold=True), _font(TEXT_SIZE), _font(SMALL_SIZE)
+        labels = [max(text.getlength(row.user_id), small.getlength(row.note)) for row in rows]
+        counts = [max(len(row.groups.get(name, ())) for row in rows) for name in columns]
         return cls(
-            counts=tuple(counts),
+            widths=tuple(
+                max(count * (width * scale + GAP) - GAP, math.ceil(bold.getlength(name)))
+                for name, count in zip(columns, counts, strict=True)
+            ),
             size=(height * scale, width * scale),
             scale=scale,
-            label=min(LABEL_WIDTH, math.ceil(max(widest, notes, SHOWN))),
+            label=min(LABEL_WIDTH, math.ceil(max(SHOWN, *labels))),
         )
 
     @property
     def width(self) -> int:
-        return self.span(len(self.counts) - 1)[1] + PAD
+        return self.span(len(self.widths) - 1)[1] + PAD
 
     def height(self, num_rows: int) -> int:
         return self.row(num_rows) + PAD // 2
@@ -294,10 +297,8 @@ class _UserLayout:
 
     def span(self, column: int) -> tuple[int, int]:
         """Return the left and right end of a column."""
-        before = self.label + GUTTER
-        widths = [count * (self.size[1] + GAP) - GAP for count in self.counts]
-        left = before + sum(width + GUTTER for width in widths[:column])
-        return left, left + widths[column]
+        left = self.label + GUTTER + sum(width + GUTTER for width in self.widths[:column])
+        return left, left + self.widths[column]
 
 
 def _draw_user(

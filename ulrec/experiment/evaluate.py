@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +12,12 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ulrec import __version__
 from ulrec.checkpoint import new_artefact, open_artefact, write_text
 from ulrec.config import digest
 from ulrec.data.interactions import Interactions
-from ulrec.data.latents import LatentStore
-from ulrec.data.media import MediaStore, to_uint8
+from ulrec.data.media import MediaStore
 from ulrec.data.schema import (
     ARM,
     HELDOUT,
@@ -57,16 +54,17 @@ from ulrec.evaluation.ranking import evaluate_ranking
 from ulrec.evaluation.rate import downsampling_psnr
 from ulrec.evaluation.statistics import bootstrap_mean
 from ulrec.evaluation.utility import utility_comparison
+from ulrec.experiment.features import picture_batches
 from ulrec.experiment.generate import ARMS, USER_ARM
-from ulrec.experiment.prepare import advance, read_split
+from ulrec.experiment.prepare import read_split
 from ulrec.experiment.runner import Run
 from ulrec.experiment.train import load_prior
 from ulrec.features.efflite0 import EffLite0
 from ulrec.features.extract import extract_features
 from ulrec.models.measure import gain_of_z, latent_nats
-from ulrec.pipeline import Pipeline, load_autoencoder, load_items, sample_seeds
+from ulrec.pipeline import Pipeline, load_autoencoder, load_items
 
-__all__ = ["Results", "evaluate", "features"]
+__all__ = ["Results", "evaluate"]
 
 MIN_ROWS = 10
 CONTROLS = tuple(arm for arm in ARMS if arm != USER_ARM)
@@ -82,39 +80,6 @@ class Results:
     protocol: dict[str, Any]
     headline: list[dict[str, str]]
     tables: dict[str, dict[str, Any]]
-
-
-def features(run: Run) -> str:
-    """Extract features of all media, real and generated; writes ``features``."""
-    network = EffLite0()
-    media = MediaStore.open(run.path("media"))
-    generated = np.load(run.path("generated") / "media.npy", mmap_mode="r")
-    reconstructed = _reconstruct(run, media)
-    total = len(media) + len(generated) + len(reconstructed)
-    with tqdm(total=total, desc="features", unit="picture", disable=None) as bar:
-        found = {
-            name: extract_features(
-                network, _batches(arrays), progress=functools.partial(advance, bar)
-            )
-            for name, arrays in (
-                ("catalogue", media.media),
-                ("generated", generated),
-                ("reconstructed", reconstructed),
-            )
-        }
-    made_from = {name: run.fingerprint(name) for name in ("media", "generated", "autoencoder")}
-    info = {
-        "backbone": network.name,
-        "weight_hash": network.weight_hash,
-        "resize": network.preprocessing,
-    }
-    with new_artefact(
-        run.path("features"), kind="features", made_from=made_from, info=info
-    ) as folder:
-        for name, array in found.items():
-            np.save(folder / f"{name}.npy", array)
-        np.save(folder / "reconstructed_media.npy", reconstructed)
-    return f"{network.name} features of {total} pictures"
 
 
 def evaluate(run: Run) -> str:
@@ -267,7 +232,7 @@ def _samples(judge: _Judge, tables: dict[str, Any], headline: list[dict[str, str
         "real held-out": heldout,
         "reconstructed held-out": judge.features["reconstructed"],
         **{f"generated ({arm})": generated[judge.arm(arm)] for arm in ARMS},
-        "noise": extract_features(EffLite0(), _batches(noise)),
+        "noise": extract_features(EffLite0(), picture_batches(noise)),
     }
     name = str(judge.protocol.backbone)
     rows = []
@@ -293,16 +258,17 @@ def _samples(judge: _Judge, tables: dict[str, Any], headline: list[dict[str, str
     note = (
         f"Against the {len(train)} training pictures in {name} features; intervals over subsets "
         f"of 100 for {kid_name(name)}. {frechet_name(name)} is far from its limit at such numbers: "
-        f"read {kid_name(name)}. Copy rate of pictures for users: {copied.rate.mean:.3f} "
-        f"[{copied.rate.low:.3f}, {copied.rate.high:.3f}] lie nearer to a training picture than "
-        f"{copied.quantile:.1%} of real held-out ones do (tau {copied.tau:.3f})."
+        f"read {kid_name(name)}."
     )
-    if copied.warning:
-        note += f" {copied.warning}"
+    copying = (
+        f"A picture counts as copied when it lies nearer to a training picture, relative to its "
+        f"next 50, than all but {copied.quantile:.1%} of real held-out pictures do. "
+        f"{copied.warning or ''}"
+    )
     tables["fidelity"] = {"title": "Fidelity", "note": note, "rows": rows}
     tables["copying"] = {
         "title": "Copying",
-        "note": note,
+        "note": copying,
         "rows": [
             {
                 "metric": "copy rate",
@@ -414,13 +380,13 @@ def _nearest_utility(
 
 
 def _ranking(judge: _Judge, tables: dict[str, Any], headline: list[dict[str, str]]) -> None:
-    """Ranking metrics of every method on held-out interactions, over the full catalogue."""
+    """Judge every method on held-out interactions, over the full catalogue."""
     table = pl.read_parquet(judge.run.path("recommendations") / "recommendations.parquet")
     drawn = judge.samples[USER_ID].unique().to_list()
     everyone = table[USER_ID].unique().to_list()
     definition = (
-        "Full catalogue, seen items left out. ndcg is normalised by min(k, |T_u|); recall divides by "
-        "|T_u|; intervals by bootstrap over users."
+        "Full catalogue, seen items left out. ndcg is normalised by min(k, |T_u|); recall divides "
+        "by |T_u|; intervals by bootstrap over users."
     )
     tables["ranking"] = {
         "title": "Ranking of held-out interactions",
@@ -468,34 +434,6 @@ def _part(judge: _Judge, part: str) -> Interactions:
     return Interactions.from_table(
         read_split(judge.run, part), users=factors.users, items=factors.items
     )
-
-
-def _reconstruct(run: Run, media: MediaStore) -> NDArray[np.uint8]:
-    """Return one decoder sample of each held-out picture, in their order."""
-    items = load_items(run.path("items"))
-    rows = media.items.rows(items.filter(pl.col(SPLIT) == HELDOUT)[ITEM_ID].to_list())
-    autoencoder, _ = load_autoencoder(run.path("autoencoder"))
-    latents = LatentStore.open(run.path("latents"))
-    seeds = sample_seeds(run.config.seed, rows, np.zeros_like(rows))
-    parts = []
-    with tqdm(total=len(rows), desc="reconstruct", unit="picture", disable=None) as bar:
-        for start in range(0, len(rows), 64):
-            part = slice(start, start + 64)
-            z = torch.from_numpy(np.array(latents.z[rows[part]]))
-            generators = [torch.Generator().manual_seed(int(s)) for s in seeds[part]]
-            eps = torch.stack([torch.randn(z.shape[1:], generator=g) for g in generators])
-            x = autoencoder.decode(
-                autoencoder.noise(z, eps),
-                seeds=[int(s) ^ 0x5DEECE66D for s in seeds[part]],
-                sampler=run.config.evaluate.reconstruction,
-            )
-            parts.append(to_uint8(x.numpy()))
-            bar.update(len(z))
-    return np.concatenate(parts)
-
-
-def _batches(media: NDArray[np.uint8]) -> Sequence[NDArray[np.uint8]]:
-    return [np.asarray(media[s : s + 64, :, 0]) for s in range(0, len(media), 64)]
 
 
 def _figure(name: str, cells: Mapping[str, Any], note: str) -> dict[str, str]:

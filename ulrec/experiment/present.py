@@ -152,7 +152,7 @@ def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Image.Image]) -> Re
                 ),
                 _image(sheets["samples"], "Samples", "Generated pictures"),
             ],
-            tables=[tables["latents"], tables["fidelity"]],
+            tables=[tables["latents"], tables["fidelity"], tables["copying"]],
         ),
         Section(
             title="Ranking",
@@ -160,9 +160,7 @@ def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Image.Image]) -> Re
             plots=[
                 NamedPlot(
                     title="NDCG@10",
-                    svg=ranking_plot(
-                        tables["ranking"].frame, title="NDCG@10", metrics=["ndcg"], ks=[10]
-                    ),
+                    svg=ranking_plot(tables["ranking"].frame, title="", metrics=["ndcg"], ks=[10]),
                     alt="NDCG at 10 of each method with 95 % intervals",
                 )
             ],
@@ -181,9 +179,7 @@ def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Image.Image]) -> Re
 
 
 def _utility(frame: pl.DataFrame) -> NamedPlot:
-    svg = interval_plot(
-        frame, label=ARM, title="Utility of the nearest unseen item", xlabel="true utility"
-    )
+    svg = interval_plot(frame, label=ARM, title="", xlabel="true utility, standard deviations")
     return NamedPlot(
         title="True utility", svg=svg, alt="Mean true utility of each arm with 95 % intervals"
     )
@@ -191,7 +187,7 @@ def _utility(frame: pl.DataFrame) -> NamedPlot:
 
 def _lifts(frame: pl.DataFrame) -> NamedPlot:
     named = frame.with_columns(pl.concat_str("metric", ARM, separator=", ").alias("lift"))
-    svg = interval_plot(named, label="lift", title="Lifts", xlabel="difference of cosines")
+    svg = interval_plot(named, label="lift", title="", xlabel="difference of cosines")
     return NamedPlot(title="Lifts", svg=svg, alt="Lifts over controls with 95 % intervals")
 
 

@@ -100,7 +100,7 @@ _ALL: tuple[Stage, ...] = (
     Stage(
         name="features",
         help="extract efflite0 features of real and generated pictures",
-        run=_lazily("evaluate", "features"),
+        run=_lazily("features", "features"),
         settings=lambda config: _plain(config.evaluate.reconstruction),
         inputs=("media", "items", "generated", "autoencoder", "latents"),
         outputs=("features",),

@@ -51,7 +51,7 @@ class AutoencoderConfig:
     decoder: DecoderConfig = DecoderConfig()
 
     def __post_init__(self) -> None:
-        if self.loss_factor <= 1:
+        if not self.loss_factor > 1:
             raise ValueError(
                 "loss_factor has to be above 1, or the latent never pays for its bits; got "
                 f"{self.loss_factor}"
@@ -146,7 +146,16 @@ class Autoencoder(nn.Module):
         -------
         Tensor
             Media (B, C, F, H, W) in [-1, 1].
+
+        Raises
+        ------
+        ValueError
+            If there is not one seed for each latent.
         """
+        if len(seeds) != len(z_0):
+            raise ValueError(
+                f"decoding takes one seed for each of {len(z_0)} latents, got {len(seeds)}"
+            )
 
         def denoise(x_t: Tensor, logsnr: Tensor, cond: Tensor) -> Tensor:
             return self.denoise(x_t, logsnr, cond).clamp(-1, 1)

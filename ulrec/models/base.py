@@ -120,10 +120,16 @@ class Base(nn.Module):
         Raises
         ------
         ValueError
-            If guidance needs a null condition and none is given.
+            If guidance needs a null condition and none is given, or there is not one seed for each
+            condition.
         """
         if guidance != 1 and null is None:
             raise ValueError(f"guidance {guidance} needs the null condition; pass null=")
+        if cond is not None and len(seeds) != len(cond.tokens):
+            raise ValueError(
+                f"sampling takes one seed for each of {len(cond.tokens)} conditions, got "
+                f"{len(seeds)}"
+            )
         denoise = guided(self.denoise, null, scale=guidance)
         noise = NoiseSource(
             seeds, self.config.latent_shape, device=self.network.embed.weight.device
@@ -139,7 +145,14 @@ def add_condition(base: Base, *, cond_width: int) -> Base:
     """Return a copy of an unconditional base that takes condition tokens of width E.
 
     The new layers start at zero: whatever the condition, the output is bit-equal to ``base``'s.
+
+    Raises
+    ------
+    ValueError
+        If the base is conditional: its trained layers would answer at once.
     """
+    if base.config.network.cond_width is not None:
+        raise ValueError("this base already takes a condition; start from an unconditional one")
     network = dataclasses.replace(base.config.network, cond_width=cond_width)
     conditioned = Base(dataclasses.replace(base.config, network=network))
     conditioned.load_state_dict({**conditioned.state_dict(), **base.state_dict()})

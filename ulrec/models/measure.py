@@ -42,7 +42,14 @@ def gain_of_z(
 
     Near zero it says that the latent has collapsed: the decoder does as well with a wrong one.
     Times and noises are shared between the two; every sample gets its predecessor's latent.
+
+    Raises
+    ------
+    ValueError
+        If there is one sample only: its own latent would be taken for a wrong one.
     """
+    if len(x) < 2:
+        raise ValueError(f"the gain of z takes at least two samples, got {len(x)}; pass more")
     generator = torch.Generator().manual_seed(seed)
     z_0 = autoencoder.noise(z_clean, _noise(z_clean, generator))
     gain = x.new_zeros(len(x))

@@ -31,7 +31,9 @@ class Cond(NamedTuple):
 class TransformerConfig:
     """Size of a single-level transformer; the defaults are tiny.
 
-    ``cond_width`` is the width E of the condition's tokens, None for an unconditional network.
+    ``patch`` x ``patch`` latents make one token: fewer tokens are cheaper, and coarser (the paper
+    finds that patching hurts a base that has the compute to do without). ``cond_width`` is the
+    width E of the condition's tokens, None for an unconditional network.
     """
 
     width: int = 128
@@ -39,6 +41,7 @@ class TransformerConfig:
     head_width: int = 32
     mlp_ratio: float = 4.0
     dropout: float = 0.0
+    patch: int = 1
     cond_width: int | None = None
 
     def __post_init__(self) -> None:
@@ -162,7 +165,7 @@ class LatentTransformer(nn.Module):
     def __init__(self, config: TransformerConfig, *, channels: int) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Linear(channels, config.width)
+        self.embed = nn.Linear(channels * config.patch**2, config.width)
         self.time = LogsnrEmbedding(config.width)
         self.pooled: nn.Linear | None = None
         if config.cond_width is not None:
@@ -170,7 +173,7 @@ class LatentTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, elementwise_affine=False)
         self.modulation = zero_init(nn.Linear(config.width, 2 * config.width))
-        self.out = zero_init(nn.Linear(config.width, channels))
+        self.out = zero_init(nn.Linear(config.width, channels * config.patch**2))
 
     def forward(self, z_t: Tensor, logsnr: Tensor, cond: Cond | None = None) -> Tensor:
         """Return v for latents z_t (B, D, f, h, w) at logsnr (B,), the shape of z_t.
@@ -185,19 +188,22 @@ class LatentTransformer(nn.Module):
                 "this network is unconditional and was given a condition; set cond_width, or leave "
                 "the condition out"
             )
-        grid = (z_t.shape[2], z_t.shape[3], z_t.shape[4])
+        patch = self.config.patch
+        grid = (z_t.shape[2], z_t.shape[3] // patch, z_t.shape[4] // patch)
         angles = rotary_angles(grid, self.config.head_width).to(z_t.device)
         rotary = (angles.cos(), angles.sin())
         embedding = self.time(logsnr)
         if self.pooled is not None and cond is not None:
             embedding = embedding + self.pooled(_masked_mean(cond))
         embedding = functional.silu(embedding)
-        x = self.embed(rearrange(z_t, "b d f h w -> b (f h w) d"))  # (B, N, width)
+        x = rearrange(z_t, "b d f (h p) (w q) -> b (f h w) (d p q)", p=patch, q=patch)
+        x = self.embed(x)  # (B, N, width)
         for block in self.blocks:
             x = block(x, embedding, cond, rotary)
         scale, shift = self.modulation(embedding)[:, None].chunk(2, dim=-1)
         x = self.out(torch.addcmul(shift, self.norm(x), 1 + scale))
-        v: Tensor = rearrange(x, "b (f h w) d -> b d f h w", f=grid[0], h=grid[1])
+        back = "b (f h w) (d p q) -> b d f (h p) (w q)"
+        v: Tensor = rearrange(x, back, f=grid[0], h=grid[1], p=patch, q=patch)
         return v
 
 
