@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from tqdm import tqdm
 
 from ulrec.cf.base import FactorModel
@@ -25,9 +26,11 @@ from ulrec.data.factors import Factors
 from ulrec.data.ids import IdMap
 from ulrec.data.interactions import Interactions
 from ulrec.data.latents import LatentStore
-from ulrec.data.media import MediaStore
+from ulrec.data.media import MediaStore, to_uint8
 from ulrec.data.schema import ITEM_ID, SPLIT, TRAIN, USER_ID
+from ulrec.diffusion.sampler import NoiseSource, SamplerConfig
 from ulrec.errors import DataError
+from ulrec.evaluation.sheets import tile
 from ulrec.experiment.prepare import read_split
 from ulrec.experiment.runner import Run
 from ulrec.models.base import Base, BaseConfig, add_condition
@@ -38,6 +41,7 @@ from ulrec.models.unified import Unified
 from ulrec.pipeline import load_autoencoder, load_base, load_items
 from ulrec.retrieval.index import ItemIndex
 from ulrec.retrieval.query import fit_projection, save_projection
+from ulrec.training.callbacks import Draw
 from ulrec.training.datamodule import latent_source, media_source, pair_source
 from ulrec.training.fit import fit
 from ulrec.training.tasks import BaseTask, UnifiedTask
@@ -53,6 +57,8 @@ __all__ = [
 ]
 
 ENCODED_AT_ONCE = 128
+GRID = 8
+GRID_SAMPLER = SamplerConfig(num_steps=8)
 
 
 def train_latents(run: Run) -> str:
@@ -70,7 +76,14 @@ def train_latents(run: Run) -> str:
     folder = _training_folder(run, "train-latents", [config, media.manifest.fingerprint])
     source = media_source(media.read, rows, flip=config.flip)
     trained = fit(
-        task, source, num_samples=len(rows), config=config.fit, folder=folder, title="train-latents"
+        task,
+        source,
+        num_samples=len(rows),
+        config=config.fit,
+        folder=folder,
+        title="train-latents",
+        draw=_draw_reconstructions(media, rows),
+        grids=run.path("grids") / "train-latents",
     )
     model = cast("Unified", trained["model"])
     made_from = {"media": media.manifest.fingerprint}
@@ -177,6 +190,8 @@ def train_base(run: Run) -> str:
         config=config.conditional,
         folder=folder,
         title="train-base, users",
+        draw=_draw_samples(run, seen_without),
+        grids=run.path("grids") / "train-base",
     )
     losses = _keep_losses(folder, run, "train-base")
     model = cast("Base", trained["model"])
@@ -260,6 +275,8 @@ def _unconditional(run: Run, latents: LatentStore) -> Base:
             config=config.unconditional,
             folder=folder,
             title="train-base, unconditional",
+            draw=_draw_samples(run, None),
+            grids=run.path("grids") / "train-base-unconditional",
         )
         _keep_losses(folder, run, "train-base-unconditional")
         save_model(trained["model"], place, kind="base", config=settings, made_from=made_from)
@@ -286,6 +303,46 @@ def _training_pairs(
             "no train interaction names an item of the train split; nothing to learn from"
         )
     return item_rows[allowed], factors[allowed]
+
+
+def _draw_reconstructions(media: MediaStore, rows: NDArray[np.int64]) -> Draw:
+    """Return what shows pictures above their reconstructions."""
+    real = media.read(rows[np.linspace(0, len(rows) - 1, GRID).astype(int)])
+    x = torch.from_numpy(real)
+    eps_seeds = list(range(GRID))
+
+    def draw(models: Mapping[str, nn.Module]) -> NDArray[np.uint8]:
+        autoencoder = cast("Unified", models["model"]).autoencoder
+        device = next(autoencoder.parameters()).device
+        with torch.no_grad():
+            z = autoencoder.encode(x.to(device))
+        z_0 = autoencoder.noise(z, NoiseSource(eps_seeds, z.shape[1:], device=device)())
+        made = autoencoder.decode(z_0, seeds=eps_seeds, sampler=GRID_SAMPLER)
+        both = np.concatenate([to_uint8(real), to_uint8(made.cpu().numpy())])
+        return tile(both, columns=GRID, scale=2)
+
+    return draw
+
+
+def _draw_samples(run: Run, factors: NDArray[np.float32] | None) -> Draw:
+    """Return what decodes samples of a base, for some users where there is a conditioner."""
+    autoencoder, _ = load_autoencoder(run.path("autoencoder"))
+    seeds = list(range(2 * GRID))
+    chosen = None
+    if factors is not None:
+        chosen = torch.from_numpy(factors[np.linspace(0, len(factors) - 1, 2 * GRID).astype(int)])
+
+    def draw(models: Mapping[str, nn.Module]) -> NDArray[np.uint8]:
+        base, cond = cast("Base", models["model"]), None
+        if chosen is not None:
+            conditioner = cast("UserConditioner", models["conditioner"])
+            with torch.no_grad():
+                cond = conditioner(chosen.to(conditioner.mean.device))
+        drawn = base.sample(cond, seeds=seeds, sampler=GRID_SAMPLER)
+        made = autoencoder.decode(drawn.x_0.cpu(), seeds=seeds, sampler=GRID_SAMPLER)
+        return tile(to_uint8(made.numpy()), columns=GRID, scale=2)
+
+    return draw
 
 
 def _training_folder(run: Run, name: str, parts: list[Any]) -> Path:

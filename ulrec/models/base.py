@@ -40,6 +40,14 @@ class BaseConfig:
     weighting: Weighting = Weighting(name="sigmoid", bias=1.0)
     network: TransformerConfig = TransformerConfig(width=160, depth=5)
 
+    def __post_init__(self) -> None:
+        height, width = self.latent_shape[2:]
+        if height % self.network.patch or width % self.network.patch:
+            raise ValueError(
+                f"latents of {height}x{width} do not divide by the network's patch "
+                f"{self.network.patch}; change the patch or the encoder's stride"
+            )
+
 
 class Base(nn.Module):
     """A diffusion model on clean latents. It sees condition tokens, never a user."""

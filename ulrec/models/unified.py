@@ -36,6 +36,12 @@ class UnifiedConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.ramp <= 0.5:
             raise ValueError(f"ramp has to lie in [0, 0.5], got {self.ramp}")
+        height, width = self.autoencoder.latent_shape[2:]
+        if height % self.prior.network.patch or width % self.prior.network.patch:
+            raise ValueError(
+                f"latents of {height}x{width} do not divide by the prior's patch "
+                f"{self.prior.network.patch}; change the patch or the encoder's stride"
+            )
         noise, schedule = self.autoencoder.logsnr_z0, self.prior.schedule_z.logsnr_0
         if noise != schedule:
             raise ValueError(

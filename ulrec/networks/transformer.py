@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,9 +13,18 @@ from torch.nn import functional
 
 from ulrec.networks.layers import LogsnrEmbedding, zero_init
 
-__all__ = ["Block", "Cond", "LatentTransformer", "TransformerConfig", "rotary_angles"]
+__all__ = [
+    "Block",
+    "Cond",
+    "LatentTransformer",
+    "TransformerConfig",
+    "place_features",
+    "rotary_angles",
+]
 
 Grid = tuple[int, int, int]
+
+OCTAVES = 4
 
 
 class Cond(NamedTuple):
@@ -51,6 +61,8 @@ class TransformerConfig:
             )
         if self.width < 1 or self.width % self.head_width:
             raise ValueError(f"head_width {self.head_width} has to divide width {self.width}")
+        if self.patch < 1:
+            raise ValueError(f"patch has to be at least 1, got {self.patch}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout has to lie in [0, 1), got {self.dropout}")
 
@@ -71,6 +83,23 @@ def rotary_angles(grid: Grid, head_width: int, *, base: float = 100.0) -> Tensor
         shape[axis] = grid[axis]
         angles.append(position.reshape(shape).expand(*grid, pairs))
     return torch.cat(angles, dim=-1).flatten(0, 2)
+
+
+def place_features(grid: Grid, *, octaves: int = OCTAVES) -> Tensor:
+    """Return sinusoids of each token's place in its grid, (F H W, 6 octaves), float32.
+
+    Rotary angles only tell tokens apart relative to one another; where the border of a picture is
+    they do not say. Rows and columns are measured from 0 to 1 at any size, frames in steps of one
+    sixteenth, so a single frame stands at the start of any clip.
+    """
+    f, h, w = (torch.arange(n, dtype=torch.float32) for n in grid)
+    places = torch.meshgrid(f / 16, (h + 0.5) / grid[1], (w + 0.5) / grid[2], indexing="ij")
+    angles = (
+        torch.stack(places, dim=-1).flatten(0, 2)[..., None]
+        * math.pi
+        * 2.0 ** torch.arange(octaves)
+    )
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -166,6 +195,7 @@ class LatentTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Linear(channels * config.patch**2, config.width)
+        self.place = nn.Linear(6 * OCTAVES, config.width)
         self.time = LogsnrEmbedding(config.width)
         self.pooled: nn.Linear | None = None
         if config.cond_width is not None:
@@ -197,7 +227,8 @@ class LatentTransformer(nn.Module):
             embedding = embedding + self.pooled(_masked_mean(cond))
         embedding = functional.silu(embedding)
         x = rearrange(z_t, "b d f (h p) (w q) -> b (f h w) (d p q)", p=patch, q=patch)
-        x = self.embed(x)  # (B, N, width)
+        places = place_features(grid, octaves=OCTAVES).to(z_t.device)
+        x = self.embed(x) + self.place(places)  # (B, N, width)
         for block in self.blocks:
             x = block(x, embedding, cond, rotary)
         scale, shift = self.modulation(embedding)[:, None].chunk(2, dim=-1)

@@ -8,18 +8,34 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ulrec.checkpoint import write_text
 from ulrec.errors import Interrupted, TrainingError
 
-__all__ = ["LossLog", "NonFiniteGuard", "Progress", "ResumePoint", "WeightAverage"]
+__all__ = [
+    "Draw",
+    "LossLog",
+    "NonFiniteGuard",
+    "Progress",
+    "ResumePoint",
+    "SampleGrid",
+    "WeightAverage",
+]
+
+Draw = Callable[[Mapping[str, nn.Module]], NDArray[np.uint8]]
+"""Draws a grid (H, W, 3) from the averaged models of a task."""
 
 
 class WeightAverage(pl.Callback):
@@ -72,7 +88,7 @@ class WeightAverage(pl.Callback):
 
 
 class NonFiniteGuard(pl.Callback):
-    """Stops before one NaN or infinite loss has ended all weights as NaN."""
+    """Stops before one NaN or infinite loss or gradient has ended all weights as NaN."""
 
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
@@ -82,6 +98,19 @@ class NonFiniteGuard(pl.Callback):
             raise TrainingError(
                 f"the loss of step {trainer.global_step} is {loss.item()}, not a finite number. "
                 "Lower the learning rate or check the media; the last resume point is unharmed"
+            )
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Refuse a gradient that is not finite, which a finite loss may have."""
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            raise TrainingError(
+                f"the gradient of step {trainer.global_step} has norm {norm.item()}, not a finite "
+                "number. Lower the learning rate or check the media; the last resume point is "
+                "unharmed"
             )
 
 
@@ -158,11 +187,12 @@ class LossLog(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the steps after the resume point."""
-        kept: list[str] = []
+        lines: list[str] = []
         if self.path.exists():
-            lines = self.path.read_text().splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= trainer.global_step]
-        self.path.write_text("".join(line + "\n" for line in kept))
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]  # a crash may tear the last one
+        kept = [line for line in whole if json.loads(line)["step"] <= trainer.global_step]
+        write_text(self.path, "".join(kept))
 
     def on_train_batch_end(
         self,
@@ -179,6 +209,47 @@ class LossLog(pl.Callback):
         values = {name: value.item() for name, value in trainer.callback_metrics.items()}
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+class SampleGrid(pl.Callback):
+    """Draws what the averaged models can do, at even shares of the training.
+
+    Drawing has generators of its own: with or without it the training is the same.
+
+    Parameters
+    ----------
+    average
+        Holds the averaged models.
+    draw
+        Makes the grid.
+    folder
+        Gets ``<step>.png``.
+    num
+        How many grids, the last at the end.
+    """
+
+    def __init__(self, average: WeightAverage, draw: Draw, folder: Path, *, num: int) -> None:
+        self.average = average
+        self.draw = draw
+        self.folder = folder
+        self.num = num
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Draw when it is time to."""
+        step, every = trainer.global_step, max(1, trainer.max_steps // self.num)
+        if (step % every and step != trainer.max_steps) or not trainer.is_global_zero:
+            return
+        for model in self.average.averages.values():
+            model.eval()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(self.draw(self.average.averages)).save(self.folder / f"{step:06d}.png")
 
 
 class Progress(pl.Callback):

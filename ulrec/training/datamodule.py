@@ -28,7 +28,15 @@ Source = Callable[[NDArray[np.int64], np.random.Generator], Batch]
 
 
 def batch_rows(num_samples: int, batch_size: int, *, seed: int, step: int) -> NDArray[np.int64]:
-    """Return the rows of one global batch, (batch_size,): every epoch is a seeded permutation."""
+    """Return the rows of one global batch, (batch_size,): every epoch is a seeded permutation.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to choose from.
+    """
+    if num_samples < 1:
+        raise ValueError(f"training takes at least one sample, got {num_samples}; check the split")
     start = step * batch_size
     rows = np.empty(batch_size, np.int64)
     filled = 0

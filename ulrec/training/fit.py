@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,15 @@ import torch
 from torch import nn
 
 from ulrec.errors import ArtefactError
-from ulrec.training.callbacks import LossLog, NonFiniteGuard, Progress, ResumePoint, WeightAverage
+from ulrec.training.callbacks import (
+    Draw,
+    LossLog,
+    NonFiniteGuard,
+    Progress,
+    ResumePoint,
+    SampleGrid,
+    WeightAverage,
+)
 from ulrec.training.datamodule import Source, StepData
 from ulrec.training.tasks import OptimiserConfig, Task
 
@@ -42,6 +51,8 @@ class FitConfig:
         Seconds between resume points.
     log_every
         Steps between lines of the loss log.
+    num_grids
+        Grids of sample pictures over the training; 0 draws none.
     """
 
     num_steps: int = 1000
@@ -55,8 +66,16 @@ class FitConfig:
     strategy: str = "auto"
     save_every_s: float = 60.0
     log_every: int = 10
+    num_grids: int = 4
 
     def __post_init__(self) -> None:
+        for name in ("num_steps", "batch_size", "devices", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} has to be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.average <= 1:
+            raise ValueError(f"average has to lie in [0, 1], got {self.average}")
+        if not self.clip > 0:
+            raise ValueError(f"clip has to be above 0, got {self.clip}")
         if self.batch_size % self.devices:
             raise ValueError(
                 f"batch_size {self.batch_size} does not divide by {self.devices} devices"
@@ -71,6 +90,8 @@ def fit(
     config: FitConfig,
     folder: Path,
     title: str,
+    draw: Draw | None = None,
+    grids: Path | None = None,
 ) -> dict[str, nn.Module]:
     """Train and return the averaged models by name, in evaluation mode.
 
@@ -88,11 +109,13 @@ def fit(
         Keeps ``resume.ckpt`` and ``losses.jsonl``; what is found there is resumed.
     title
         Names the progress bar.
+    draw, grids
+        Makes pictures of what the averaged models can do, and the folder they go to.
 
     Raises
     ------
     TrainingError
-        If a loss is not finite.
+        If a loss or a gradient is not finite.
     Interrupted
         If a signal asked to stop; the state is saved.
     ArtefactError
@@ -110,22 +133,23 @@ def fit(
         num_steps=config.num_steps,
         seed=task.seed,
     )
-    trainer = _trainer(
-        config,
-        [
-            average,
-            NonFiniteGuard(),
-            LossLog(folder, every=config.log_every),
-            Progress(title),
-            resume,
-        ],
-    )
+    callbacks: list[pl.Callback] = [
+        average,
+        NonFiniteGuard(),
+        LossLog(folder, every=config.log_every),
+        Progress(title),
+    ]
+    if draw is not None and grids is not None and config.num_grids > 0:
+        callbacks.append(SampleGrid(average, draw, grids, num=config.num_grids))
+    trainer = _trainer(config, [*callbacks, resume])
     checkpoint = resume.path if resume.path.exists() else None
+    if checkpoint is not None and not zipfile.is_zipfile(checkpoint):
+        raise ArtefactError(f"{checkpoint} is damaged; delete it to start over")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="pytorch_lightning")
             warnings.filterwarnings("ignore", module="torch.utils.data")
-            trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except (RuntimeError, KeyError) as error:
         if checkpoint is None or trainer.global_step > 0:
             raise

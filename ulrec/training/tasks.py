@@ -24,6 +24,9 @@ __all__ = [
     "step_seed",
 ]
 
+DROPOUT = 2048
+"""The rank that seeds dropout on rank 0: with the loss's own seed it would repeat its noise."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimiserConfig:
@@ -51,7 +54,7 @@ def learning_rate_factor(step: int, *, num_steps: int, warmup: float, final: flo
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """Return the seed of all randomness of one step on one rank."""
+    """Return the seed of one step on one rank (below 4099)."""
     return ((seed * 1_000_003 + step) * 4_099 + rank) % (2**63)
 
 
@@ -65,10 +68,10 @@ class Task(pl.LightningModule):
         self.seed = seed
 
     def generator(self) -> torch.Generator:
-        """Return this step's generator; the global one (dropout) is seeded alike."""
-        seed = step_seed(self.seed, self.global_step, self.global_rank)
-        torch.manual_seed(seed)
-        return torch.Generator().manual_seed(seed)
+        """Return this step's generator; the global one (dropout) gets a seed of its own."""
+        step, rank = self.global_step, self.global_rank
+        torch.manual_seed(step_seed(self.seed, step, DROPOUT + rank))
+        return torch.Generator().manual_seed(step_seed(self.seed, step, rank))
 
     def configure_optimizers(self) -> Any:
         """Build AdamW and its schedule."""
