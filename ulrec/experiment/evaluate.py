@@ -303,20 +303,22 @@ def _personal(judge: _Judge, tables: dict[str, Any], headline: list[dict[str, st
     lifts: list[Lift] = [
         heldout_lift(own, later, **settings),
         *(control_lift(own, arms[arm], later, arm=arm, **settings) for arm in CONTROLS),
-        shuffled_lift(own, later, **settings),
+        dataclasses.replace(shuffled_lift(own, later, **settings), arm="all shuffles"),
         history_lift(own, before, **settings),
     ]
     tables["lifts"] = {
         "title": "Personalization: lifts of similarity to what the user liked",
         "note": (
             "Cosine of efflite0 features. heldout_lift compares with what the user liked later, "
-            "against what others liked later; control_lift compares with pictures made for others; "
+            "against what others liked later; control_lift compares with pictures made for others "
+            "(one shuffle of the users' conditions, and the mean over all shuffles of pictures); "
             "history_lift rewards copying and stands beside the copy rate. p by permutation, Holm "
             "over this table."
         ),
         "rows": lift_table(lifts).to_dicts(),
     }
-    headline.append(_figure("heldout_lift", tables["lifts"]["rows"][0], "cosine, efflite0"))
+    note = "cosine of efflite0 features, over what other users liked"
+    headline.append(_figure("held-out lift", tables["lifts"]["rows"][0], note))
 
 
 def _utility(judge: _Judge, tables: dict[str, Any], headline: list[dict[str, str]]) -> None:

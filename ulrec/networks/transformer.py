@@ -227,7 +227,7 @@ class LatentTransformer(nn.Module):
             embedding = embedding + self.pooled(_masked_mean(cond))
         embedding = functional.silu(embedding)
         x = rearrange(z_t, "b d f (h p) (w q) -> b (f h w) (d p q)", p=patch, q=patch)
-        places = place_features(grid, octaves=OCTAVES).to(z_t.device)
+        places = place_features(grid, octaves=OCTAVES).to(z_t)
         x = self.embed(x) + self.place(places)  # (B, N, width)
         for block in self.blocks:
             x = block(x, embedding, cond, rotary)
