@@ -150,3 +150,31 @@ def test_interactions_of_the_run_keep_cold_users(tiny_run):
     interactions = read_interactions(tiny_run)
     assert isinstance(interactions, Interactions)
     assert (np.diff(interactions.user_items.indptr) == 0).any()
+
+
+def test_likes_are_ratings_of_at_least_min_weight(make_config, tmp_path):
+    items = pl.read_parquet(make_config(tmp_path).data.catalogue)["item_id"][:10].to_list()
+    table = pl.DataFrame(
+        {
+            "user_id": ["a", "a", "a", "b", "b", "b"],
+            "item_id": [items[0], items[1], items[2], items[1], items[3], items[4]],
+            "timestamp": [1, 2, 3, 1, 2, 3],
+            "weight": [5.0, 4.0, 5.0, 2.0, 4.0, 4.0],
+        }
+    )
+    table.write_parquet(tmp_path / "table.parquet")
+    overrides = (
+        f"data.interactions={tmp_path / 'table.parquet'}",
+        "data.min_weight=4.0",
+        "data.split.name=leave_last",
+    )
+    run = Run(config=make_config(tmp_path, *overrides))
+    run_stages(run, [STAGES["prepare"]], report=lambda result: None)
+    assert read_split(run, "test").sort("user_id")["item_id"].to_list() == [items[2], items[4]]
+    train = read_split(run, "train")
+    assert set(zip(train["user_id"], train["item_id"], strict=True)) == {
+        ("a", items[0]),
+        ("a", items[1]),
+        ("b", items[3]),
+    }
+    assert not (run.path("simulation")).exists()

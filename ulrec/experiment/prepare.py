@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ulrec.checkpoint import new_artefact
 from ulrec.data.media import MediaStore, prepare_media
-from ulrec.data.schema import CONCEPT, HELDOUT, IMAGE, ITEM_ID, MASK, SPLIT, TRAIN, USER_ID, WEIGHT
+from ulrec.data.schema import CONCEPT, HELDOUT, IMAGE, ITEM_ID, MASK, SPLIT, TRAIN, USER_ID
 from ulrec.data.simulate import simulate
 from ulrec.data.splits import Split, SplitConfig, split
 from ulrec.data.tables import read_table, threshold, validate_catalogue, validate_interactions
@@ -109,7 +109,7 @@ def _interactions(
     if config.interactions is not None:
         table = validate_interactions(read_table(config.interactions), source=config.interactions)
         if config.min_weight > 0:
-            table = threshold(table, config.min_weight).drop(WEIGHT)
+            table = threshold(table, config.min_weight)
         return table, None
     settings = dataclasses.replace(config.simulation, seed=config.simulation.seed + run.config.seed)
     masks = None if media.masks is None else media.masks[:, 0]
