@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ulrec import __version__
 from ulrec.checkpoint import MANIFEST, hash_file, write_text
 from ulrec.config import digest, to_mapping
 from ulrec.errors import ArtefactError
-from ulrec.experiment.config import RunConfig
+
+if TYPE_CHECKING:  # the configuration imports torch and Lightning, which --help can do without
+    from ulrec.experiment.config import RunConfig
 
 __all__ = ["Run", "Stage", "StageResult", "run_stages"]
 

@@ -6,10 +6,12 @@ import dataclasses
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ulrec.experiment.config import RunConfig
 from ulrec.experiment.runner import Run, Stage
+
+if TYPE_CHECKING:
+    from ulrec.experiment.config import RunConfig
 
 __all__ = ["STAGES"]
 
