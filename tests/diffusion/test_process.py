@@ -38,11 +38,7 @@ def test_round_trips(draws):
 
 
 def test_three_forms_of_the_error_agree(draws):
-    """METHOD.md 6.1: |eps - eps_hat|^2 = exp(logsnr) |x - x_hat|^2 = |v - v_hat|^2 / sigma^2.
-
-    The v form of METHOD.md section 1, alpha^2 |v - v_hat|^2, follows with x - x_hat = sigma (v_hat
-    - v): both are compared here.
-    """
+    """METHOD.md 6.1: |eps - eps_hat|^2 = exp(logsnr) |x - x_hat|^2 = alpha^2 |v - v_hat|^2."""
     x, x_hat, eps, logsnr = draws
     x_t = noised(x, logsnr, eps)
     error_eps = (eps - eps_from_x(x_t, logsnr, x_hat)).square().flatten(1).sum(1)

@@ -86,20 +86,18 @@ def rotary_angles(grid: Grid, head_width: int, *, base: float = 100.0) -> Tensor
 
 
 def place_features(grid: Grid, *, octaves: int = OCTAVES) -> Tensor:
-    """Return sinusoids of each token's place in its grid, (F H W, 6 octaves), float32.
+    """Return sinusoids of each token's place in its picture, (F H W, 4 octaves), float32.
 
     Rotary angles only tell tokens apart relative to one another; where the border of a picture is
-    they do not say. Rows and columns are measured from 0 to 1 at any size, frames in steps of one
-    sixteenth, so a single frame stands at the start of any clip.
+    they do not say. Rows and columns are measured from 0 to 1 at any size. Frames have no part in
+    it, so that weights of a picture model stay valid for clips.
     """
-    f, h, w = (torch.arange(n, dtype=torch.float32) for n in grid)
-    places = torch.meshgrid(f / 16, (h + 0.5) / grid[1], (w + 0.5) / grid[2], indexing="ij")
-    angles = (
-        torch.stack(places, dim=-1).flatten(0, 2)[..., None]
-        * math.pi
-        * 2.0 ** torch.arange(octaves)
-    )
-    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
+    rows = (torch.arange(grid[1], dtype=torch.float32) + 0.5) / grid[1]
+    columns = (torch.arange(grid[2], dtype=torch.float32) + 0.5) / grid[2]
+    places = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1)
+    angles = places[..., None] * math.pi * 2.0 ** torch.arange(octaves)
+    features = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
+    return features.repeat(grid[0], 1)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -195,7 +193,7 @@ class LatentTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Linear(channels * config.patch**2, config.width)
-        self.place = nn.Linear(6 * OCTAVES, config.width)
+        self.place = nn.Linear(4 * OCTAVES, config.width)
         self.time = LogsnrEmbedding(config.width)
         self.pooled: nn.Linear | None = None
         if config.cond_width is not None:

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ulrec.conditioning.user import UserConditioner, UserConditionerConfig
+
+CONFIG = UserConditionerConfig(num_factors=5, num_tokens=3, width=6, hidden=8)
+
+
+@pytest.fixture
+def users():
+    torch.manual_seed(0)
+    return UserConditioner(CONFIG)
+
+
+def test_tokens_and_mask(users):
+    cond = users(torch.randn(4, 5))
+    assert cond.tokens.shape == (4, 3, 6)
+    assert cond.mask.shape == (4, 3)
+    assert cond.mask.dtype == torch.bool
+    assert cond.mask.all()
+
+
+def test_users_differ_and_do_not_depend_on_the_batch(users):
+    factors = torch.randn(4, 5)
+    tokens = users(factors).tokens
+    assert (torch.cdist(tokens.flatten(1), tokens.flatten(1)) + torch.eye(4)).min() > 1e-3
+    torch.testing.assert_close(users(factors[2:3]).tokens, tokens[2:3], atol=1e-6, rtol=0)
+
+
+def test_null_is_one_learned_condition(users):
+    null = users.null(3)
+    assert null.tokens.shape == (3, 3, 6)
+    assert null.mask.all()
+    assert torch.equal(null.tokens[0], null.tokens[2])
+    assert torch.equal(null.tokens[0], users.null_tokens)
+    null.tokens.sum().backward()
+    assert users.null_tokens.grad.tolist() == torch.full((3, 6), 3.0).tolist()
+
+
+def test_keep_puts_the_null_in_the_place_of_users(users):
+    factors, keep = torch.randn(4, 5), torch.tensor([True, False, True, False])
+    tokens, everyone = users(factors, keep=keep).tokens, users(factors).tokens
+    assert torch.equal(tokens[keep], everyone[keep])
+    assert torch.equal(tokens[~keep], users.null(2).tokens)
+    assert torch.equal(users(factors, keep=torch.ones(4, dtype=torch.bool)).tokens, everyone)
+
+
+def test_gradient_reaches_users_and_null(users):
+    tokens = users(torch.randn(4, 5), keep=torch.tensor([True, False, True, False])).tokens
+    tokens.square().sum().backward()
+    assert all(parameter.grad.any() for parameter in users.parameters())
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1, 0.5])
+def test_share_of_dropped_users(dropout):
+    users = UserConditioner(UserConditionerConfig(dropout=dropout))
+    keep = users.drop(100_000, torch.Generator().manual_seed(0))
+    assert keep.shape == (100_000,)
+    assert keep.dtype == torch.bool
+    assert 1 - keep.float().mean().item() == pytest.approx(dropout, abs=0.005)
+
+
+def test_dropped_users_follow_the_generator(users):
+    draws = [users.drop(50, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_standardised_factors_have_no_scale(users):
+    factors = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
+    users.standardise(factors)
+    torch.testing.assert_close(users.mean, factors.mean(0))
+    torch.testing.assert_close(users.scale, factors.std(0, correction=0))
+    before = users(factors).tokens
+    stretch, shift = torch.tensor([1e-3, 1.0, 5.0, 40.0, 0.1]), torch.arange(5.0)
+    users.standardise(factors * stretch + shift)
+    torch.testing.assert_close(users(factors * stretch + shift).tokens, before, atol=2e-3, rtol=0)
+
+
+def test_standardisation_is_kept_with_the_weights(users):
+    users.standardise(torch.randn(20, 5) * 4 + 2)
+    other = UserConditioner(CONFIG)
+    other.load_state_dict(users.state_dict())
+    factors = torch.randn(2, 5)
+    assert torch.equal(other(factors).tokens, users(factors).tokens)
+
+
+def test_a_constant_factor_does_not_blow_up(users):
+    """A column of ones, as some factorisations have, and a user in whom it is zero."""
+    factors = torch.cat([torch.randn(50, 4), torch.ones(50, 1)], dim=1)
+    users.standardise(factors)
+    tokens = users(torch.zeros(1, 5)).tokens
+    assert tokens.abs().max() < 10
+
+
+def test_a_single_pair_standardises_to_something_finite(users):
+    users.standardise(torch.randn(1, 5))
+    assert users(torch.randn(2, 5)).tokens.isfinite().all()
+
+
+def test_factors_of_another_width_are_refused(users):
+    with pytest.raises(ValueError, match=r"5 factors, got 4; use the factors it was trained"):
+        users(torch.randn(2, 4))
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.5])
+def test_a_dropout_that_is_no_share_is_refused(dropout):
+    with pytest.raises(ValueError, match=r"dropout has to lie in \[0, 1\]"):
+        UserConditionerConfig(dropout=dropout)

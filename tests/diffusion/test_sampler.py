@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ulrec.diffusion.process import expand
+from ulrec.diffusion.sampler import SAMPLERS, NoiseSource, SamplerConfig, guided, sample
+from ulrec.diffusion.schedule import Schedule
+
+MEAN = torch.tensor([1.0, -2.0], dtype=torch.float64)
+COVARIANCE = torch.tensor([[1.5, 0.6], [0.6, 0.5]], dtype=torch.float64)
+ALPHA_2, SIGMA_2 = torch.sigmoid(torch.tensor([5.0, -5.0], dtype=torch.float64))
+MEAN_0 = ALPHA_2.sqrt() * MEAN
+COVARIANCE_0 = ALPHA_2 * COVARIANCE + SIGMA_2 * torch.eye(2)
+"""What a sampler has to end with: the Gaussian at logsnr(0) = 5, noise of that level included."""
+
+
+def gaussian_denoiser(x_t, logsnr, cond):
+    """E[x | x_t] for x ~ N(MEAN, COVARIANCE) in the last dimension."""
+    alpha_2, sigma_2 = torch.sigmoid(logsnr[0].double()), torch.sigmoid(-logsnr[0].double())
+    variance = alpha_2 * COVARIANCE + sigma_2 * torch.eye(2)
+    gain = alpha_2.sqrt() * torch.linalg.solve(variance, COVARIANCE)  # both are symmetric
+    return (MEAN + (x_t.double() - alpha_2.sqrt() * MEAN) @ gain).to(x_t)
+
+
+class UnitNoise(NoiseSource):
+    """Answers one unit vector for each value of noise a sampler can draw, and once none at all.
+
+    A sampler with a linear denoiser is an affine map of its noise: from the images of these the
+    mean and the covariance of its samples follow exactly.
+    """
+
+    def __init__(self, num_steps: int) -> None:
+        super().__init__([0], (2 * (num_steps + 1) + 1, 2), device="cpu")
+        self.calls = 0
+
+    def __call__(self) -> torch.Tensor:
+        units = torch.zeros(1, *self.shape, dtype=torch.float64)
+        for value in range(2):
+            units[0, 2 * self.calls + value, value] = 1
+        self.calls += 1
+        return units
+
+
+def exact_moments(name: str, schedule: Schedule, num_steps: int):
+    config = SamplerConfig(name=name, num_steps=num_steps)
+    noise = UnitNoise(num_steps)
+    images = sample(gaussian_denoiser, noise, schedule=schedule, config=config).x_0[0]
+    columns = images[:-1] - images[-1]
+    return images[-1], columns.T @ columns
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_gaussian_is_sampled_back(schedule_z, name):
+    """METHOD.md 6.3: the error (at least) halves with twice the steps, down to nothing.
+
+    Walks start from N(0, I), not from the Gaussian at logsnr(1) = -10: the means stay 0.007 apart.
+    """
+    moments = [exact_moments(name, schedule_z, num_steps) for num_steps in (50, 100, 200)]
+    for mean, _ in moments:
+        torch.testing.assert_close(mean, MEAN_0, atol=0.01, rtol=0)
+    coarse, middle, fine = (covariance for _, covariance in moments)
+    errors = [(covariance - COVARIANCE_0).norm() for covariance in (coarse, middle, fine)]
+    assert errors[0] > 1.6 * errors[1] > 1.6 * 1.6 * errors[2]
+    limit = (8 * fine - 6 * middle + coarse) / 3  # Richardson: errors in 1/N and 1/N^2 cancel
+    torch.testing.assert_close(limit, COVARIANCE_0, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_seeded_noise_gives_the_same_moments(schedule_z, name):
+    num_steps = 30
+    mean, covariance = exact_moments(name, schedule_z, num_steps)
+    noise = NoiseSource([7], (40_000, 2), device="cpu")  # one seed, many pairs
+    config = SamplerConfig(name=name, num_steps=num_steps)
+    x_0 = sample(gaussian_denoiser, noise, schedule=schedule_z, config=config).x_0[0].double()
+    torch.testing.assert_close(x_0.mean(0), mean, atol=0.025, rtol=0)
+    torch.testing.assert_close(torch.cov(x_0.T), covariance, atol=0.04, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["ddim", "ancestral"])
+def test_levels_run_from_noise_to_the_last_step_before_the_data(schedule_z, name):
+    levels = []
+
+    def denoise(x_t, logsnr, cond):
+        assert logsnr.shape == (3,)
+        levels.append(logsnr[0].item())
+        return torch.zeros_like(x_t)
+
+    noise = NoiseSource([0, 1, 2], (2, 1, 4, 4), device="cpu")
+    config = SamplerConfig(name=name, num_steps=5)
+    drawn = sample(denoise, noise, schedule=schedule_z, config=config)
+    times = torch.tensor([1.0, 0.8, 0.6, 0.4, 0.2], dtype=torch.float64)
+    assert levels == pytest.approx(schedule_z.logsnr(times).tolist(), rel=1e-5)
+    assert drawn.x_0.shape == drawn.x_hat.shape == (3, 2, 1, 4, 4)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_with_one_clean_sample_the_end_is_noised_to_logsnr_0(schedule_z, name):
+    """All of the data is one point, so what is left at the end is sigma_0 times unit noise."""
+    point = torch.linspace(-1, 1, 50_000)
+    noise = NoiseSource([5], (50_000,), device="cpu")
+    config = SamplerConfig(name=name, num_steps=30)
+    drawn = sample(
+        lambda x_t, logsnr, cond: point.expand_as(x_t), noise, schedule=schedule_z, config=config
+    )
+    assert torch.equal(drawn.x_hat[0], point)
+    rest = drawn.x_0[0] - torch.sigmoid(torch.tensor(5.0)).sqrt() * point
+    assert rest.mean().abs() < 2e-3
+    sigma_0 = torch.sigmoid(torch.tensor(-5.0)).sqrt().item()
+    assert rest.std().item() == pytest.approx(sigma_0, rel=0.02)
+
+
+def mixing_denoiser(x_t, logsnr, cond):
+    """Depends on the state within a sample, never across samples."""
+    return torch.tanh(x_t + x_t.flatten(1).mean(1)[:, None, None, None, None] + expand(cond, x_t))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_results_do_not_depend_on_the_batch(name):
+    seeds, cond = [11, 5, 8, 5], torch.tensor([0.1, -0.3, 0.7, -0.3])
+    schedule = Schedule(logsnr_0=5.0, logsnr_1=-10.0)
+    config = SamplerConfig(name=name, num_steps=6)
+
+    def draw(rows: list[int]) -> torch.Tensor:
+        noise = NoiseSource([seeds[row] for row in rows], (2, 1, 3, 3), device="cpu")
+        options = {"schedule": schedule, "config": config, "cond": cond[rows]}
+        return sample(mixing_denoiser, noise, **options).x_0
+
+    together = draw([0, 1, 2, 3])
+    for row in range(4):
+        torch.testing.assert_close(draw([row])[0], together[row], atol=1e-5, rtol=0)
+    torch.testing.assert_close(draw([2, 0]), together[[2, 0]], atol=1e-5, rtol=0)
+    assert torch.equal(together[1], together[3])
+    assert not torch.allclose(together[0], together[1], atol=0.1)
+
+
+def test_noise_of_a_seed_goes_on_and_repeats():
+    first, again = (NoiseSource([4, 9], (3,), device="cpu") for _ in range(2))
+    draws = [first(), first()]
+    assert not torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0][0], draws[0][1])
+    assert torch.equal(torch.stack(draws), torch.stack([again(), again()]))
+    expected = torch.randn(3, generator=torch.Generator().manual_seed(9))
+    assert torch.equal(draws[0][1], expected)
+
+
+def test_ddim_draws_noise_once_and_ancestral_at_every_step():
+    class Counting(NoiseSource):
+        calls = 0
+
+        def __call__(self) -> torch.Tensor:
+            self.calls += 1
+            return super().__call__()
+
+    schedule = Schedule(logsnr_0=5.0, logsnr_1=-10.0)
+    calls = {}
+    for name in ("ddim", "ancestral"):
+        noise = Counting([0], (2,), device="cpu")
+        config = SamplerConfig(name=name, num_steps=4)
+        sample(lambda x_t, logsnr, cond: x_t, noise, schedule=schedule, config=config)
+        calls[name] = noise.calls
+    assert calls == {"ddim": 1, "ancestral": 5}
+
+
+class Recorder:
+    """A denoiser whose answer is its condition; it remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    def __call__(self, x_t: torch.Tensor, logsnr: torch.Tensor, cond: float) -> torch.Tensor:
+        self.asked.append(cond)
+        return torch.full_like(x_t, cond)
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected", "asked"),
+    [
+        (0.0, 2.0, [2.0]),  # the null alone
+        (1.0, 5.0, [5.0]),  # the condition alone
+        (2.0, 8.0, [2.0, 5.0]),  # 2 + 2 (5 - 2)
+        (-0.5, 0.5, [2.0, 5.0]),  # 2 - 0.5 (5 - 2)
+    ],
+)
+def test_guidance(scale, expected, asked):
+    denoise = Recorder()
+    x_t = torch.zeros(2, 3)
+    answer = guided(denoise, 2.0, scale=scale)(x_t, torch.zeros(2), 5.0)
+    assert torch.equal(answer, torch.full_like(x_t, expected))
+    assert denoise.asked == asked
+
+
+def test_too_few_steps_are_refused():
+    with pytest.raises(ValueError, match="num_steps has to be at least 1, got 0"):
+        SamplerConfig(num_steps=0)
