@@ -187,6 +187,8 @@ class LossLog(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the steps after the resume point."""
+        if not trainer.is_global_zero:
+            return
         lines: list[str] = []
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -204,7 +206,8 @@ class LossLog(pl.Callback):
     ) -> None:
         """Write one line."""
         step = trainer.global_step
-        if step % self.every and step != trainer.max_steps:
+        due = step % self.every == 0 or step == trainer.max_steps
+        if not due or not trainer.is_global_zero:
             return
         values = {name: value.item() for name, value in trainer.callback_metrics.items()}
         with self.path.open("a") as file:

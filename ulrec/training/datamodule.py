@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -42,11 +43,15 @@ def batch_rows(num_samples: int, batch_size: int, *, seed: int, step: int) -> ND
     filled = 0
     while filled < batch_size:
         epoch, offset = divmod(start + filled, num_samples)
-        order = np.random.default_rng([seed, 1, epoch]).permutation(num_samples)
-        piece = order[offset : offset + batch_size - filled]
+        piece = _order(num_samples, seed, epoch)[offset : offset + batch_size - filled]
         rows[filled : filled + len(piece)] = piece
         filled += len(piece)
     return rows
+
+
+@functools.lru_cache(maxsize=2)
+def _order(num_samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, 1, epoch]).permutation(num_samples)
 
 
 @dataclass(frozen=True, kw_only=True)
