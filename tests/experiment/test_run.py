@@ -178,3 +178,19 @@ def test_likes_are_ratings_of_at_least_min_weight(make_config, tmp_path):
         ("b", items[3]),
     }
     assert not (run.path("simulation")).exists()
+
+
+def test_the_unconditional_base_is_trained_again_only_if_it_would_differ(tiny_copy, make_config):
+    folder = tiny_copy.folder.parent
+    stood = tiny_copy.fingerprint("base_unconditional")
+    longer = Run(config=make_config(folder, "base.conditional.num_steps=7"))
+    run_stages(longer, [STAGES["train-base"]], report=lambda result: None)
+    assert longer.fingerprint("base_unconditional") == stood
+    conditional = longer.fingerprint("base")
+    wider = Run(config=make_config(folder, "base.unconditional.num_steps=7"))
+    run_stages(wider, [STAGES["train-base"]], report=lambda result: None)
+    assert wider.fingerprint("base_unconditional") != stood
+    run_stages(longer, [STAGES["train-base"]], report=lambda result: None)  # and back again
+    assert longer.fingerprint("base_unconditional") == stood
+    assert longer.fingerprint("base") == conditional
+    assert not list(longer.path("training").iterdir())

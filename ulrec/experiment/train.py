@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ulrec.cf.base import FactorModel
 from ulrec.cf.registry import build, load_model
 from ulrec.cf.registry import save_model as save_recommender
-from ulrec.checkpoint import load_component
+from ulrec.checkpoint import MANIFEST, load_component, open_artefact
 from ulrec.conditioning.user import UserConditioner
 from ulrec.config import digest, from_mapping
 from ulrec.data.factors import Factors
@@ -246,17 +246,22 @@ def load_prior(run: Run) -> Prior:
 
 
 def _unconditional(run: Run, latents: LatentStore) -> Base:
-    """Return the unconditional base, trained now unless it stands already."""
+    """Return the unconditional base; one that stands is trained anew only if it would differ."""
     config = run.config.base
     made_from = {"latents": latents.manifest.fingerprint}
-    key = digest([json.loads(json.dumps(dataclasses.asdict(config.unconditional))), made_from])
-    place = run.path("base_unconditional")
     settings = BaseConfig(
         latent_shape=cast("tuple[int, int, int, int]", latents.z.shape[1:]),
         schedule_z=run.config.latents.model.prior.schedule_z,
         weighting=config.weighting,
         network=config.network,
     )
+    place = run.path("base_unconditional")
+    folder = _training_folder(
+        run, "train-base-unconditional", [settings, config.unconditional, made_from]
+    )
+    stands = (place / MANIFEST).is_file() and open_artefact(place, kind="base")
+    if stands and stands.info.get("training") == folder.name:
+        return load_base(place)[0]
     torch.manual_seed(run.config.seed)
     task = BaseTask(
         Base(settings),
@@ -266,23 +271,27 @@ def _unconditional(run: Run, latents: LatentStore) -> Base:
         seed=run.config.seed,
     )
     rows = train_rows(run, latents.items)
-    folder = _training_folder(run, "train-base-unconditional", [config, key])
-    if not (folder / "done").exists() or not place.exists():
-        trained = fit(
-            task,
-            latent_source(latents.z, rows),
-            num_samples=len(rows),
-            config=config.unconditional,
-            folder=folder,
-            title="train-base, unconditional",
-            draw=_draw_samples(run, None),
-            grids=run.path("grids") / "train-base-unconditional",
-        )
-        _keep_losses(folder, run, "train-base-unconditional")
-        save_model(trained["model"], place, kind="base", config=settings, made_from=made_from)
-        (folder / "done").touch()
-    base, _ = load_base(place)
-    return base
+    trained = fit(
+        task,
+        latent_source(latents.z, rows),
+        num_samples=len(rows),
+        config=config.unconditional,
+        folder=folder,
+        title="train-base, unconditional",
+        draw=_draw_samples(run, None),
+        grids=run.path("grids") / "train-base-unconditional",
+    )
+    _keep_losses(folder, run, "train-base-unconditional")
+    save_model(
+        trained["model"],
+        place,
+        kind="base",
+        config=settings,
+        made_from=made_from,
+        info={"training": folder.name},
+    )
+    shutil.rmtree(folder)
+    return load_base(place)[0]
 
 
 def _training_pairs(
