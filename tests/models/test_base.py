@@ -53,7 +53,8 @@ def test_another_weighting_scores_in_true_nats(base):
     weighted = base.nats(z, t=t, eps=eps)
     plain = base.nats(z, t=t, eps=eps, weighting=Weighting(name="elbo"))
     logsnr = base.config.schedule_z.logsnr(t)
-    torch.testing.assert_close(weighted, plain * torch.sigmoid(1.0 - logsnr))
+    bias = base.config.weighting.bias
+    torch.testing.assert_close(weighted, plain * torch.sigmoid(bias - logsnr))
 
 
 def test_noise_is_added_once(base):

@@ -85,7 +85,7 @@ class BaseStage:
     """
 
     network: TransformerConfig = TransformerConfig(width=160, depth=4)
-    weighting: Weighting = Weighting(name="sigmoid", bias=1.0)
+    weighting: Weighting = Weighting(name="sigmoid", bias=-4.0)
     conditioner: UserConditionerConfig = UserConditionerConfig()
     unconditional: FitConfig = FitConfig(batch_size=64)
     conditional: FitConfig = FitConfig(batch_size=64)

@@ -21,7 +21,10 @@ __all__ = ["Autoencoder", "AutoencoderConfig"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AutoencoderConfig:
-    """What an autoencoder is; the defaults are tiny.
+    """What an autoencoder is; the defaults are tiny and suit small pictures and few steps.
+
+    The paper's c_lf of 1.3 to 1.7 with b about -3 belongs to 512 x 512 pictures and long training;
+    at that price the latent of a short one collapses (examples/benchmarks/RESULTS.md).
 
     Attributes
     ----------
@@ -44,9 +47,9 @@ class AutoencoderConfig:
     height: int = 32
     width: int = 32
     logsnr_z0: float = 5.0
-    schedule_x: Schedule = Schedule(logsnr_0=10.0, logsnr_1=-10.0)
-    loss_factor: float = 4.0
-    bias_x: float = 3.0
+    schedule_x: Schedule = Schedule(logsnr_0=10.0, logsnr_1=-10.0, shift=2.0)
+    loss_factor: float = 15.0
+    bias_x: float = 0.0
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = DecoderConfig()
 

@@ -37,7 +37,7 @@ class BaseConfig:
 
     latent_shape: tuple[int, int, int, int] = (8, 1, 8, 8)
     schedule_z: Schedule = Schedule(logsnr_0=5.0, logsnr_1=-10.0)
-    weighting: Weighting = Weighting(name="sigmoid", bias=1.0)
+    weighting: Weighting = Weighting(name="sigmoid", bias=-4.0)
     network: TransformerConfig = TransformerConfig(width=160, depth=5)
 
     def __post_init__(self) -> None:
