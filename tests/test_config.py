@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from ulrec.config import digest, dump_config, from_mapping, load_config, to_mapping
+from ulrec.config import digest, from_mapping, load_config, to_mapping, to_yaml
 from ulrec.errors import ConfigError
 
 
@@ -47,7 +47,7 @@ def test_defaults_and_round_trip(tmp_path):
     assert config.sizes == (3, 4, 5)
     assert config.weights == {"a": 2.0}
     path = tmp_path / "config.yaml"
-    dump_config(config, path)
+    path.write_text(to_yaml(config))
     assert load_config(Net, path) == config
     assert to_mapping(config)["pair"] == [1, 2.0]
     assert digest(config) == digest(load_config(Net, path)) != digest(Net())

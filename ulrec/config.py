@@ -22,7 +22,7 @@ import yaml
 
 from ulrec.errors import ConfigError
 
-__all__ = ["digest", "dump_config", "from_mapping", "load_config", "to_mapping"]
+__all__ = ["digest", "from_mapping", "load_config", "to_mapping", "to_yaml"]
 
 T = TypeVar("T")
 
@@ -106,9 +106,9 @@ def to_mapping(config: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(config))))
 
 
-def dump_config(config: Any, path: Path) -> None:
-    """Write the resolved configuration as YAML."""
-    path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")
+def to_yaml(config: Any) -> str:
+    """Return the resolved configuration as YAML, in the order of its fields."""
+    return str(yaml.safe_dump(to_mapping(config), sort_keys=False))
 
 
 def digest(value: Any) -> str:

@@ -48,9 +48,13 @@ __all__ = [
     "ARTEFACTS",
     "Generation",
     "Pipeline",
+    "decoder_seeds",
     "load_autoencoder",
     "load_base",
     "load_conditioner",
+    "load_interactions",
+    "load_items",
+    "sample_seeds",
 ]
 
 ARTEFACTS = (
@@ -302,9 +306,9 @@ class Pipeline:
             z_0, z_hat = self._draw(cond, seeds[part].tolist(), guidance)
             latents.append(z_hat.cpu().numpy())
             if decode:
-                # the decoder draws its own noise: another stream of the same seed
-                decoder_seeds = [s ^ 0x5DEECE66D for s in seeds[part].tolist()]
-                x = self.autoencoder.decode(z_0, seeds=decoder_seeds, sampler=self.decoder)
+                x = self.autoencoder.decode(
+                    z_0, seeds=decoder_seeds(seeds[part]), sampler=self.decoder
+                )
                 media.append(to_uint8(x.cpu().numpy()))
             if progress is not None:
                 progress(len(z_hat))
@@ -471,6 +475,11 @@ def sample_seeds(
     )
     digests = (hashlib.blake2b(text, digest_size=6).digest() for text in texts)
     return np.array([int.from_bytes(d, "big") for d in digests], dtype=np.int64)
+
+
+def decoder_seeds(seeds: NDArray[np.int64]) -> list[int]:
+    """Return seeds for the decoder's own noise: another stream than the latent's of the seed."""
+    return [seed ^ 0x5DEECE66D for seed in seeds.tolist()]
 
 
 def load_autoencoder(folder: Path) -> tuple[Autoencoder, str]:

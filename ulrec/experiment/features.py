@@ -15,10 +15,11 @@ from ulrec.checkpoint import new_artefact
 from ulrec.data.latents import LatentStore
 from ulrec.data.media import MediaStore, to_uint8
 from ulrec.data.schema import HELDOUT, ITEM_ID, SPLIT
+from ulrec.diffusion.sampler import NoiseSource
 from ulrec.experiment.runner import Run
 from ulrec.features.efflite0 import EffLite0
 from ulrec.features.extract import extract_features
-from ulrec.pipeline import load_autoencoder, load_items, sample_seeds
+from ulrec.pipeline import decoder_seeds, load_autoencoder, load_items, sample_seeds
 
 __all__ = ["features", "picture_batches"]
 
@@ -66,11 +67,10 @@ def _reconstruct(run: Run, media: MediaStore) -> NDArray[np.uint8]:
         for start in range(0, len(rows), 64):
             part = slice(start, start + 64)
             z = torch.from_numpy(np.array(latents.z[rows[part]]))
-            generators = [torch.Generator().manual_seed(int(s)) for s in seeds[part]]
-            eps = torch.stack([torch.randn(z.shape[1:], generator=g) for g in generators])
+            eps = NoiseSource(seeds[part].tolist(), z.shape[1:], device="cpu")()
             x = autoencoder.decode(
                 autoencoder.noise(z, eps),
-                seeds=[int(s) ^ 0x5DEECE66D for s in seeds[part]],
+                seeds=decoder_seeds(seeds[part]),
                 sampler=run.config.evaluate.reconstruction,
             )
             parts.append(to_uint8(x.numpy()))

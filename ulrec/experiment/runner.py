@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ulrec import __version__
 from ulrec.checkpoint import MANIFEST, hash_file, write_text
-from ulrec.config import digest, to_mapping
+from ulrec.config import digest, to_yaml
 from ulrec.errors import ArtefactError
 
 if TYPE_CHECKING:  # the configuration imports torch and Lightning, which --help can do without
@@ -44,7 +44,7 @@ class Run:
         Raises
         ------
         ArtefactError
-            If it is not there; the stage that makes it is named.
+            If it is not there; the message says what to run.
         """
         path = self.path(name) / MANIFEST
         if not path.is_file():
@@ -96,20 +96,13 @@ def run_stages(
 ) -> list[StageResult]:
     """Run stages in order, skipping what is up to date, and report each as it ends."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_text(run.path("config.yaml"), json_to_yaml(to_mapping(run.config)))
+    write_text(run.path("config.yaml"), to_yaml(run.config))
     results = []
     for stage in stages:
         result = _run_stage(run, stage)
         report(result)
         results.append(result)
     return results
-
-
-def json_to_yaml(mapping: dict[str, Any]) -> str:
-    """Return plain data as YAML in its own order."""
-    import yaml
-
-    return yaml.safe_dump(mapping, sort_keys=False)
 
 
 def _run_stage(run: Run, stage: Stage) -> StageResult:
