@@ -10,7 +10,7 @@ from ulrec.models.unified import UnifiedConfig
 from ulrec.networks.decoder import DecoderConfig
 from ulrec.networks.encoder import EncoderConfig
 from ulrec.networks.transformer import TransformerConfig
-from ulrec.training.datamodule import Source, media_source
+from ulrec.training.datamodule import AugmentConfig, Source, media_source
 
 NUM_SAMPLES = 20
 
@@ -43,4 +43,4 @@ def tiny(network) -> UnifiedConfig:
 def media() -> Source:
     """Twenty pictures of noise, half of them mirrored at random."""
     x = np.random.default_rng(0).uniform(-1, 1, (NUM_SAMPLES, 3, 1, 8, 8)).astype(np.float32)
-    return media_source(lambda rows: x[rows], np.arange(NUM_SAMPLES), flip=0.5)
+    return media_source(lambda rows: x[rows], np.arange(NUM_SAMPLES), augment=AugmentConfig())

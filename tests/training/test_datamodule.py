@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ulrec.training.datamodule import (
+    AugmentConfig,
     StepBatches,
     batch_rows,
     latent_source,
@@ -70,7 +71,7 @@ def test_media_source_reads_its_rows_and_mirrors_a_share():
     rows = np.array([5, 3, 1])
 
     def fetch(flip, seed=0):
-        source = media_source(lambda wanted: x[wanted], rows, flip=flip)
+        source = media_source(lambda wanted: x[wanted], rows, augment=AugmentConfig(flip=flip))
         return source(np.array([2, 0, 0, 1] * 50), np.random.default_rng(seed))[0]
 
     expected = torch.from_numpy(x[[1, 5, 5, 3] * 50])

@@ -14,6 +14,7 @@ from ulrec.diffusion.weighting import Weighting
 from ulrec.models.unified import UnifiedConfig
 from ulrec.networks.transformer import TransformerConfig
 from ulrec.retrieval.query import QueryConfig
+from ulrec.training.datamodule import AugmentConfig
 from ulrec.training.fit import FitConfig
 
 __all__ = [
@@ -63,11 +64,11 @@ class DataStage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatentsStage:
-    """Stage 1: the model, how it is trained, and the share of pictures mirrored meanwhile."""
+    """Stage 1: the model, how it is trained, and how the pictures vary meanwhile."""
 
     model: UnifiedConfig = UnifiedConfig()
     fit: FitConfig = FitConfig()
-    flip: float = 0.5
+    augment: AugmentConfig = AugmentConfig()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -74,7 +74,7 @@ def train_latents(run: Run) -> str:
         seed=run.config.seed,
     )
     folder = _training_folder(run, "train-latents", [config, media.manifest.fingerprint])
-    source = media_source(media.read, rows, flip=config.flip)
+    source = media_source(media.read, rows, augment=config.augment)
     trained = fit(
         task,
         source,

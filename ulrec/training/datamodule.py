@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 __all__ = [
+    "AugmentConfig",
     "Batch",
     "StepBatches",
     "StepData",
@@ -26,6 +27,32 @@ __all__ = [
 Batch = tuple[Tensor, ...]
 Source = Callable[[NDArray[np.int64], np.random.Generator], Batch]
 """Fetches the samples of some rows; the generator serves augmentation."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentConfig:
+    """How pictures vary while stage 1 is trained; small catalogues need it most.
+
+    Attributes
+    ----------
+    flip
+        Share of samples mirrored left to right.
+    shift
+        Most pixels a sample is moved by, either way along both sides; borders are repeated.
+    swap_colours
+        Share of samples whose colour channels are put in another order.
+    """
+
+    flip: float = 0.5
+    shift: int = 0
+    swap_colours: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "swap_colours"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} has to lie in [0, 1], got {getattr(self, name)}")
+        if self.shift < 0:
+            raise ValueError(f"shift has to be at least 0, got {self.shift}")
 
 
 def batch_rows(num_samples: int, batch_size: int, *, seed: int, step: int) -> NDArray[np.int64]:
@@ -110,7 +137,7 @@ def media_source(
     read: Callable[[NDArray[np.int64]], NDArray[np.float32]],
     rows: NDArray[np.int64],
     *,
-    flip: float = 0.0,
+    augment: AugmentConfig | None = None,
 ) -> Source:
     """Return a source of media (B, C, F, H, W) in [-1, 1].
 
@@ -120,16 +147,39 @@ def media_source(
         Reads media by row, such as ``MediaStore.read``.
     rows
         The rows to train on.
-    flip
-        Share of samples mirrored left to right.
+    augment
+        How the media vary; as they are by default.
     """
+    config = augment or AugmentConfig(flip=0.0)
 
     def fetch(batch: NDArray[np.int64], rng: np.random.Generator) -> Batch:
-        x = torch.from_numpy(read(rows[batch]))
-        mirrored = torch.from_numpy(rng.random(len(batch)) < flip)
-        return (torch.where(mirrored[:, None, None, None, None], x.flip(-1), x),)
+        return (torch.from_numpy(augmented(read(rows[batch]), config, rng)),)
 
     return fetch
+
+
+def augmented(
+    x: NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return media (B, C, F, H, W), each varied by itself; all frames of one vary alike."""
+    mirrored = rng.random(len(x)) < config.flip
+    x = np.where(mirrored[:, None, None, None, None], x[..., ::-1], x)
+    if config.swap_colours:
+        swapped = np.flatnonzero(rng.random(len(x)) < config.swap_colours)
+        for row in swapped:
+            x[row] = x[row, rng.permutation(x.shape[1])]
+    if config.shift:
+        x = _shifted(x, rng.integers(-config.shift, config.shift + 1, (len(x), 2)))
+    return x
+
+
+def _shifted(x: NDArray[np.float32], by: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Move each sample of media (B, C, F, H, W) by (rows, columns), repeating the border."""
+    height, width = x.shape[-2:]
+    row = np.clip(np.arange(height) - by[:, :1], 0, height - 1)  # (B, H)
+    column = np.clip(np.arange(width) - by[:, 1:], 0, width - 1)  # (B, W)
+    moved = np.take_along_axis(x, row[:, None, None, :, None], axis=-2)
+    return np.take_along_axis(moved, column[:, None, None, None, :], axis=-1)
 
 
 def latent_source(z: NDArray[np.float32], rows: NDArray[np.int64]) -> Source:
