@@ -1,4 +1,4 @@
-# Two commands: `make quickstart` does the main job, `make test` runs the tests.
+# Two commands: `make quickstart` does the main job from shipped models, `make test` runs the tests.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
@@ -7,10 +7,18 @@ export OMP_WAIT_POLICY := PASSIVE
 export OPENBLAS_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: quickstart test check movielens demo clean-runs
+.PHONY: quickstart figures quickstart-from-scratch test check movielens demo clean-runs
 
 quickstart: $(BIN)/.installed
 	$(BIN)/ulrec run --config configs/quickstart.yaml
+
+quickstart-from-scratch: $(BIN)/.installed
+	$(BIN)/ulrec run --config configs/quickstart_from_scratch.yaml
+
+figures: quickstart
+	$(BIN)/ulrec curve --config configs/quickstart.yaml
+	$(BIN)/ulrec report --config configs/quickstart.yaml
+	$(BIN)/python examples/benchmarks/figures.py --run runs/quickstart --out examples
 
 movielens: $(BIN)/.installed
 	$(BIN)/python datasets/movielens/prepare.py --source $(or $(SOURCE),../shared/data/movielens-100k) --out runs/data/movielens

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ulrec.checkpoint import (
+    copy_artefact,
     hash_file,
     load_component,
     new_artefact,
@@ -174,3 +175,26 @@ def test_write_text_is_atomic(tmp_path):
         write_text(tmp_path / "deep" / "report.html", 3)
     assert entries(tmp_path / "deep") == ["report.html"]
     assert (tmp_path / "deep" / "report.html").read_text(encoding="utf-8") == "grün"
+
+
+def test_a_copy_keeps_its_fingerprint(tmp_path):
+    first = write(tmp_path / "a", made_from={"media": "abc"}, info={"seen": 1})
+    (tmp_path / "a" / "stray.txt").write_text("not listed")
+    assert copy_artefact(tmp_path / "a", tmp_path / "b", kind="thing") == first.fingerprint
+    assert open_artefact(tmp_path / "b", kind="thing") == first
+    assert entries(tmp_path / "b") == ["file.txt", "manifest.json"]
+
+
+def test_a_damaged_source_does_not_replace_a_good_copy(tmp_path):
+    write(tmp_path / "a")
+    good = write(tmp_path / "b", text="good")
+    (tmp_path / "a" / "file.txt").write_text("damaged")
+    with pytest.raises(ArtefactError, match="damaged"):
+        copy_artefact(tmp_path / "a", tmp_path / "b", kind="thing")
+    assert open_artefact(tmp_path / "b", kind="thing") == good
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "mine.txt").write_text("mine")
+    write(tmp_path / "c")
+    with pytest.raises(ArtefactError, match="is no artefact"):
+        copy_artefact(tmp_path / "c", tmp_path / "foreign", kind="thing")
+    assert entries(tmp_path) == ["a", "b", "c", "foreign"]

@@ -5,6 +5,10 @@ import polars as pl
 import pytest
 
 from ulrec import Pipeline
+from ulrec.cf.als import ALSConfig
+from ulrec.cf.registry import CFConfig
+from ulrec.checkpoint import open_artefact
+from ulrec.data.factors import Factors
 from ulrec.data.latents import LatentStore
 from ulrec.data.media import MediaStore
 from ulrec.errors import ArtefactError, DataError
@@ -148,3 +152,121 @@ def test_a_missing_component_is_named(tiny_copy):
     with pytest.raises(ArtefactError, match="factors"):
         Pipeline.load(tiny_copy.folder)
     assert json.loads((tiny_copy.path("base") / "manifest.json").read_text())["kind"] == "base"
+
+
+def history_of(pipeline, rows):
+    """The train interactions of some users as a table."""
+    parts = [
+        pl.DataFrame(
+            {
+                "user_id": pipeline.factors.users[[row] * len(pipeline.interactions.history(row))],
+                "item_id": pipeline.factors.items[pipeline.interactions.history(row)],
+            }
+        )
+        for row in rows
+    ]
+    return pl.concat(parts)
+
+
+@pytest.fixture(scope="module")
+def everything(pipeline):
+    return history_of(pipeline, range(len(pipeline.factors.users)))
+
+
+@pytest.fixture(scope="module")
+def refolded(pipeline, everything):
+    """A user who likes what user 0 does comes, and the first user leaves."""
+    twin = history_of(pipeline, [0]).with_columns(pl.lit("newcomer").alias("user_id"))
+    first = pipeline.factors.users[0].item()
+    return pipeline.refit_cf(pl.concat([everything.filter(pl.col("user_id") != first), twin]))
+
+
+def test_folding_in_the_same_interactions_changes_nothing(pipeline, everything):
+    again = pipeline.refit_cf(everything)
+    np.testing.assert_array_equal(again.factors.user_factors, pipeline.factors.user_factors)
+    users = pipeline.factors.users[:2].tolist()
+    made, remade = (p.generate(users, seed=0, decode=False) for p in (pipeline, again))
+    np.testing.assert_array_equal(made.latents, remade.latents)
+
+
+def test_folding_in_takes_newcomers_and_leaves_the_pipeline(pipeline, refolded):
+    factors = refolded.factors
+    assert factors.users.ids.tolist() == [*pipeline.factors.users.ids.tolist(), "newcomer"]
+    np.testing.assert_array_equal(factors.item_factors, pipeline.factors.item_factors)
+    np.testing.assert_allclose(
+        factors.user_factors[-1], pipeline.factors.user_factors[0], atol=1e-6
+    )
+    first = pipeline.factors.users[0].item()
+    made = refolded.generate(["newcomer", first], seed=0, decode=False)
+    assert made.personal.tolist() == [True, False]
+    for by in ("cf", "generate"):
+        table = refolded.recommend(["newcomer"], k=4, by=by)
+        seen = pipeline.factors.items[pipeline.interactions.history(0)].tolist()
+        assert len(table) == 4 and not set(table["item_id"]) & set(seen)
+    with pytest.raises(DataError, match="newcomer"):
+        pipeline.generate(["newcomer"])
+
+
+def test_what_was_refolded_is_saved_and_loaded(pipeline, refolded, tmp_path):
+    refolded.save(tmp_path / "copy")
+    again = Pipeline.load(tmp_path / "copy")
+    made, remade = (p.generate(["newcomer"], seed=0) for p in (refolded, again))
+    np.testing.assert_array_equal(made.media, remade.media)
+    table, other = (p.recommend(["newcomer"], k=5) for p in (refolded, again))
+    assert table.equals(other)
+    made_from = open_artefact(tmp_path / "copy" / "factors", kind="factors").made_from
+    assert made_from["folded_into"] == pipeline.factors.fingerprint
+    # and what was loaded can be refitted and saved in its turn
+    once_more = again.refit_cf(history_of(again, [3, 4]))
+    once_more.save(tmp_path / "second")
+    third = Pipeline.load(tmp_path / "second")
+    np.testing.assert_array_equal(third.factors.user_factors, once_more.factors.user_factors)
+    assert third.factors.known_users.sum() == 2
+
+
+def test_aligning_finds_the_old_factors_again(pipeline, everything, tmp_path):
+    again = pipeline.refit_cf(everything, how="align", max_drift=1e-3)
+    drift = again.factors.info["drift"]
+    assert max(drift["users"], drift["items"]) < 1e-4
+    np.testing.assert_allclose(again.factors.user_factors, pipeline.factors.user_factors, atol=1e-4)
+    again.save(tmp_path / "copy")
+    loaded = Pipeline.load(tmp_path / "copy")
+    assert loaded.factors.info["drift"] == drift
+    made_from = open_artefact(tmp_path / "copy" / "factors", kind="factors").made_from
+    assert made_from["aligned_to"] == pipeline.factors.fingerprint
+
+
+def test_drift_of_an_alignment_is_refused_and_reported(pipeline, everything):
+    other = CFConfig(als=ALSConfig(num_factors=8, seed=5))
+    less = everything.filter(pl.Series(np.random.default_rng(0).random(len(everything)) < 0.8))
+    with pytest.raises(DataError, match=r"items drift by .* and users by .*, at most 0.01"):
+        pipeline.refit_cf(less, how="align", max_drift=0.01, cf=other)
+    drift = pipeline.refit_cf(less, how="align", max_drift=9.0, cf=other).factors.info["drift"]
+    assert 0.01 < drift["items"] < 1.5 and drift["num_users"] > 10
+    wide = CFConfig(als=ALSConfig(num_factors=5))
+    with pytest.raises(DataError, match="the new factors have 5 dimensions, the old 8"):
+        pipeline.refit_cf(less, how="align", cf=wide)
+
+
+def test_interactions_with_other_items_are_refused(pipeline, everything):
+    strange = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["unheard", "of"]})
+    message = "2 items are not in the catalogue of 150, such as 'unheard', 'of'; drop"
+    with pytest.raises(DataError, match=message):
+        pipeline.refit_cf(pl.concat([everything, strange]))
+    with pytest.raises(DataError, match="how has to be one of fold_in, align"):
+        pipeline.refit_cf(everything, how="magic")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="more than once"):
+        pipeline.refit_cf(pl.concat([everything, everything]))
+
+
+def test_factors_of_another_fit_are_refused(tiny_copy):
+    folder = tiny_copy.path("factors")
+    factors = Factors.load(folder)
+    factors.save(folder, made_from={"interactions": "x"})
+    with pytest.raises(ArtefactError, match="the base were made from another factors"):
+        Pipeline.load(tiny_copy.folder)
+    factors.save(folder, made_from={"interactions": "x", "aligned_to": "another"})
+    with pytest.raises(ArtefactError, match="expected fingerprint another"):
+        Pipeline.load(tiny_copy.folder)
+    factors.save(folder, made_from={"aligned_to": str(factors.fingerprint)})
+    assert Pipeline.load(tiny_copy.folder).factors.users == factors.users

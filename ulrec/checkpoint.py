@@ -28,6 +28,7 @@ from ulrec.errors import ArtefactError
 __all__ = [
     "Component",
     "Manifest",
+    "copy_artefact",
     "hash_file",
     "load_component",
     "new_artefact",
@@ -149,6 +150,32 @@ def open_artefact(folder: str | Path, *, kind: str, verify: bool = True) -> Mani
     if verify:
         _verify(folder, manifest)
     return manifest
+
+
+def copy_artefact(source: str | Path, folder: str | Path, *, kind: str) -> str:
+    """Copy a checked artefact, whole or not at all, and return its fingerprint, which it keeps.
+
+    Raises
+    ------
+    ArtefactError
+        If ``source`` is missing, damaged or of another kind, or something that is no artefact
+        stands at ``folder``.
+    """
+    source, folder = Path(source), Path(folder)
+    manifest = open_artefact(source, kind=kind)
+    _refuse_foreign(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        for name in [*manifest.files, MANIFEST]:
+            shutil.copyfile(source / name, temporary / name)
+        _sync(temporary)
+        _swap(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return manifest.fingerprint
 
 
 def require_same(what: str, *, expected: str, got: str | None, remedy: str) -> None:

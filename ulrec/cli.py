@@ -32,6 +32,8 @@ From a catalogue and its interactions to pictures made for one user:
   ulrec run --config configs/quickstart.yaml        all stages; what is up to date is skipped
   ulrec run --config configs/quickstart.yaml base.conditional.num_steps=2000 name=longer
   ulrec train-base --config configs/quickstart.yaml  one stage, from what the earlier ones left
+  ulrec curve --config configs/quickstart.yaml       what guidance buys, on validation users
+  ulrec init FOLDER --interactions TABLE             a configuration for one's own catalogue
   ulrec doctor                                       versions, devices, and what is missing
 
 A configuration says only what differs from the defaults; key.sub=value overrides it. Everything of
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from ulrec.experiment.stages import STAGES
+    from ulrec.experiment.stages import EXTRA_STAGES, STAGES
 
     parser = argparse.ArgumentParser(
         prog="ulrec",
@@ -73,10 +75,25 @@ def _parser() -> argparse.ArgumentParser:
     everything = commands.add_parser("run", help="run all stages, skipping what is up to date")
     _add_config(everything)
     everything.set_defaults(handler=lambda options: _run(options, list(STAGES)))
-    for name, stage in STAGES.items():
+    for name, stage in {**STAGES, **EXTRA_STAGES}.items():
         one = commands.add_parser(name, help=stage.help, description=f"{stage.help}.")
         _add_config(one)
         one.set_defaults(handler=lambda options, name=name: _run(options, [name]))
+    init = commands.add_parser("init", help="look at a catalogue of one's own; propose a --config")
+    init.add_argument("media", type=Path, metavar="FOLDER", help="of pictures, nested or not")
+    init.add_argument("--interactions", type=Path, help="csv, tsv, parquet: who chose what, when")
+    init.add_argument(
+        "--catalogue", type=Path, help="csv, tsv, parquet: items, if files do not say"
+    )
+    init.add_argument("--out", type=Path, default=Path("own.yaml"), help="tables go beside it")
+    init.add_argument("--force", action="store_true", help="write over files that exist")
+    init.set_defaults(handler=_init)
+    pack = commands.add_parser(
+        "export", help="pack a run's trained models for other runs to start from"
+    )
+    _add_config(pack)
+    pack.add_argument("--out", required=True, type=Path, help="the new folder")
+    pack.set_defaults(handler=_export)
     doctor = commands.add_parser("doctor", help="versions, devices, and what is missing")
     doctor.set_defaults(handler=_doctor)
     demo = commands.add_parser("demo", help="show a run in the browser (Streamlit)")
@@ -98,7 +115,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, names: list[str]) -> int:
     from ulrec.experiment.config import RunConfig
     from ulrec.experiment.runner import Run, StageResult, run_stages
-    from ulrec.experiment.stages import STAGES
+    from ulrec.experiment.stages import EXTRA_STAGES, STAGES
 
     run = Run(config=load_config(RunConfig, options.config, options.overrides))
 
@@ -107,9 +124,35 @@ def _run(options: argparse.Namespace, names: list[str]) -> int:
         sys.stdout.write(f"{result.stage:<14}{took:>11}   {result.summary}\n")
         sys.stdout.flush()
 
-    run_stages(run, [STAGES[name] for name in names], report=report)
+    known = {**STAGES, **EXTRA_STAGES}
+    run_stages(run, [known[name] for name in names], report=report)
     if "report" in names:
         sys.stdout.write(f"open {run.path('report.html')}\n")
+    return EXIT_OK
+
+
+def _init(options: argparse.Namespace) -> int:
+    from ulrec.experiment.propose import propose
+
+    proposal = propose(
+        options.media, options.interactions, catalogue=options.catalogue, out=options.out
+    )
+    sys.stdout.write(f"{proposal}\n\n")
+    if not proposal.ok:
+        return EXIT_ERROR
+    written = proposal.write(force=options.force)
+    sys.stdout.write(f"wrote {', '.join(map(str, written))}\n")
+    sys.stdout.write(f"next: ulrec run --config {written[-1]}\n")
+    return EXIT_OK
+
+
+def _export(options: argparse.Namespace) -> int:
+    from ulrec.experiment.config import RunConfig
+    from ulrec.experiment.export import export
+    from ulrec.experiment.runner import Run
+
+    run = Run(config=load_config(RunConfig, options.config, options.overrides))
+    sys.stdout.write(f"{export(run, options.out)}\n")
     return EXIT_OK
 
 

@@ -11,12 +11,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -24,8 +25,10 @@ import torch
 from numpy.typing import NDArray
 
 from ulrec.cf.base import Recommender, recommend
-from ulrec.cf.registry import load_model
-from ulrec.checkpoint import load_component, open_artefact, require_same
+from ulrec.cf.refit import Refit, refit
+from ulrec.cf.registry import CFConfig, load_model
+from ulrec.cf.registry import save_model as save_recommender
+from ulrec.checkpoint import load_component, new_artefact, open_artefact, require_same
 from ulrec.conditioning.user import UserConditioner, UserConditionerConfig
 from ulrec.config import from_mapping
 from ulrec.data.factors import Factors
@@ -34,7 +37,7 @@ from ulrec.data.interactions import Interactions
 from ulrec.data.latents import LatentStore
 from ulrec.data.media import to_uint8
 from ulrec.data.schema import ITEM_ID, RANK, SCORE, USER_ID
-from ulrec.data.tables import read_table
+from ulrec.data.tables import read_table, validate_interactions
 from ulrec.diffusion.sampler import SamplerConfig
 from ulrec.errors import ArtefactError, DataError
 from ulrec.models.autoencoder import Autoencoder, AutoencoderConfig
@@ -43,6 +46,10 @@ from ulrec.models.components import load_weights
 from ulrec.networks.transformer import Cond
 from ulrec.retrieval.index import ItemIndex
 from ulrec.retrieval.query import Projection, load_projection
+
+if TYPE_CHECKING:
+    from ulrec.experiment.config import RunConfig
+    from ulrec.experiment.runner import StageResult
 
 __all__ = [
     "ARTEFACTS",
@@ -77,6 +84,14 @@ Ids = Sequence[Any] | NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
+class _NewData:
+    """What stands in the place of a run's interactions, and what its factors relate to."""
+
+    table: pl.DataFrame
+    made_from: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Generation:
     """Media made for users, N = users x per_user, user by user.
 
@@ -91,7 +106,8 @@ class Generation:
     seeds
         Of each sample, int64 (N,).
     personal
-        False where the user has no history and nobody in particular was drawn for, (N,).
+        False where nothing is known of the user (no history; no factor, where those are foreign)
+        and nobody in particular was drawn for, (N,).
     """
 
     user_ids: NDArray[Any]
@@ -104,8 +120,8 @@ class Generation:
 class Pipeline:
     """A trained run: generates for users, recommends, searches, encodes.
 
-    Build one with :meth:`load`. All methods are deterministic for a seed and do not depend on which
-    users stand together in a call.
+    Build one with :meth:`load` or :meth:`fit`. All methods are deterministic for a seed and do not
+    depend on which users stand together in a call.
     """
 
     def __init__(
@@ -136,6 +152,79 @@ class Pipeline:
         self.index = index
         self.sampler = SamplerConfig(num_steps=25)
         self.decoder = SamplerConfig(num_steps=25)
+        self._refit: _NewData | None = None
+
+    @classmethod
+    def fit(
+        cls,
+        interactions: str | Path | pl.DataFrame | None,
+        media: str | Path | pl.DataFrame,
+        *,
+        folder: str | Path,
+        catalogue: str | Path | pl.DataFrame | None = None,
+        config: str | Path | RunConfig | None = None,
+        overrides: Sequence[str] = (),
+        until: str = "index",
+        progress: Callable[[StageResult], None] | None = None,
+        device: str = "cpu",
+    ) -> Pipeline:
+        """Train a pipeline on a catalogue of one's own: what ``ulrec init`` and ``ulrec run`` do.
+
+        The same call goes on where an interrupted one stopped, and skips what is up to date.
+
+        Parameters
+        ----------
+        interactions
+            Who chose what: a table [user_id, item_id, (timestamp), (weight)], or a file of nearly
+            any layout. None draws *simulated* users if there is no such table beside the media.
+        media
+            A folder of pictures named by item; or a table [item_id, path | image (encoded bytes)].
+        folder
+            Where the run goes.
+        catalogue
+            What is known of the items in a folder: a table [item_id, (path), (category), ...].
+        config
+            Settings to use in place of those that are proposed from what the data look like.
+        overrides
+            Settings that differ, such as "latents.fit.num_steps=2000".
+        until
+            The last stage: "index" trains all models, "report" evaluates them too.
+        progress
+            Called with the result of each stage as it ends.
+        device
+            Where the networks of the pipeline go.
+
+        Returns
+        -------
+        Pipeline
+            The trained run, as :meth:`load` returns it.
+
+        Raises
+        ------
+        DataError
+            If the data cannot be used; what is odd about them is logged as warnings.
+        ConfigError
+            If a setting is unknown or does not fit the pictures.
+
+        Examples
+        --------
+        >>> likes = pl.DataFrame({"user_id": [1, 1], "item_id": [7, 8], "timestamp": [10, 20]})
+        >>> pipeline = Pipeline.fit(likes, "shop/pictures", folder="runs/shop")  # doctest: +SKIP
+        >>> made = pipeline.generate([1], per_user=4)  # doctest: +SKIP
+        """
+        from ulrec.experiment.fit import fit_pipeline  # the only door upwards: training is heavy
+
+        return fit_pipeline(
+            interactions,
+            media,
+            folder=folder,
+            catalogue=catalogue,
+            config=config,
+            overrides=overrides,
+            until=until,
+            progress=progress,
+            device=device,
+        )
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "cpu") -> Pipeline:
@@ -160,9 +249,10 @@ class Pipeline:
         base, made_from = load_base(folder / "base")
         _require(made_from, "latents", latents.manifest.fingerprint, of="base")
         factors = Factors.load(folder / "factors")
-        _require(made_from, "factors", str(factors.fingerprint), of="base")
+        space = _space(folder, str(factors.fingerprint))
+        _require(made_from, "factors", space, of="base")
         conditioner, made_from = load_conditioner(folder / "conditioner")
-        _require(made_from, "factors", str(factors.fingerprint), of="conditioner")
+        _require(made_from, "factors", space, of="conditioner")
         return cls(
             folder,
             items=load_items(folder / "items"),
@@ -180,7 +270,7 @@ class Pipeline:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Copy what :meth:`load` needs to another folder.
+        """Write what :meth:`load` needs to another folder: copies, and what was refitted.
 
         Raises
         ------
@@ -193,9 +283,61 @@ class Pipeline:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        if self._refit is not None:
+            self._save_refit(self._refit, temporary)
         for name in ARTEFACTS:
-            shutil.copytree(self.folder / name, temporary / name)
+            if not (temporary / name).exists():
+                shutil.copytree(self.folder / name, temporary / name)
         temporary.rename(folder)
+
+    def refit_cf(
+        self,
+        interactions: pl.DataFrame,
+        *,
+        how: Literal["fold_in", "align"] = "fold_in",
+        max_drift: float = 0.5,
+        cf: CFConfig | None = None,
+    ) -> Pipeline:
+        """Return a pipeline that knows newer interactions and keeps the generator as it is.
+
+        Parameters
+        ----------
+        interactions
+            All up to now, [user_id, item_id, (timestamp), (weight)], weighted as the run's were.
+            New users are welcome, new items are not; who is not there any more has no history.
+        how
+            "fold_in" keeps the items' factors and solves for all users: exact, for models that fold
+            in. "align" fits collaborative filtering anew and rotates it to the old factors.
+        max_drift
+            How far "align" may leave items and users from the old factors, relative to their size
+            (:class:`ulrec.cf.align.Drift`). These are the factors in this pipeline's folder: refit
+            from a run rather than from what was refitted and saved, or drift adds up unseen.
+        cf
+            What "align" fits; by default what was fitted before.
+
+        Returns
+        -------
+        Pipeline
+            After "align", ``factors.info["drift"]`` tells the drift.
+
+        Raises
+        ------
+        DataError
+            If the table is bad or names items that the catalogue lacks, the model cannot be
+            refitted in this way, or the drift is beyond the limit.
+        """
+        table = validate_interactions(interactions)
+        old = Factors.load(self.folder / "factors")
+        start = Refit(model=self.recommender, old=old, config=cf, max_drift=max_drift)
+        new = self._on_catalogue(table)
+        refitted = refit(how, start, new)
+        space = _space(self.folder, str(old.fingerprint))
+        other = copy.copy(self)
+        other.interactions, other.recommender = new, refitted.model
+        other.factors = refitted.factors
+        other._refit = _NewData(table=table, made_from={refitted.relation: space})
+        return other
 
     @property
     def device(self) -> torch.device:
@@ -232,7 +374,8 @@ class Pipeline:
         Returns
         -------
         Generation
-            For a user without history nobody in particular is drawn for; ``personal`` says so.
+            For a user of whom nothing is known nobody in particular is drawn for; ``personal`` says
+            so.
 
         Raises
         ------
@@ -242,7 +385,7 @@ class Pipeline:
         if per_user < 1:
             raise DataError(f"per_user has to be at least 1, got {per_user}")
         rows = self._user_rows(user_ids)
-        known = np.diff(self.interactions.user_items.indptr)[rows] > 0
+        known = self.factors.known_users[rows]
         user_rows = np.repeat(rows, per_user)
         seeds = sample_seeds(seed, user_rows, np.tile(np.arange(per_user), len(rows)))
         personal = np.repeat(known, per_user)
@@ -458,6 +601,35 @@ class Pipeline:
         )
         return drawn.x_0, drawn.x_hat
 
+    def _on_catalogue(self, table: pl.DataFrame) -> Interactions:
+        """Return interactions of known users, in their rows, and of new ones after them."""
+        items, users = self.factors.items, self.factors.users
+        ids = table[ITEM_ID].unique(maintain_order=True)
+        strangers = ids.filter(pl.Series(items.find(ids.to_list()) < 0)).to_list()
+        if strangers:
+            raise DataError(
+                f"{len(strangers)} items are not in the catalogue of {len(items)}, such as "
+                f"{', '.join(map(repr, strangers[:3]))}; drop their rows, or add them to the "
+                "catalogue and run from `ulrec prepare`"
+            )
+        named = table[USER_ID].unique().sort()
+        new = named.filter(pl.Series(users.find(named.to_list()) < 0))
+        everyone = IdMap([*users.ids.tolist(), *new.to_list()])
+        return Interactions.from_table(table, users=everyone, items=items)
+
+    def _save_refit(self, refit: _NewData, folder: Path) -> None:
+        """Write interactions, factors and recommender in the place of the run's."""
+        run = open_artefact(self.folder / "interactions", kind="interactions")
+        info = {**run.info, "refit": next(iter(refit.made_from))}
+        with new_artefact(
+            folder / "interactions", kind="interactions", made_from=run.made_from, info=info
+        ) as temporary:
+            refit.table.write_parquet(temporary / "train.parquet")
+        manifest = open_artefact(folder / "interactions", kind="interactions", verify=False)
+        made_from = {"interactions": manifest.fingerprint}
+        self.factors.save(folder / "factors", made_from={**made_from, **refit.made_from})
+        save_recommender(self.recommender, folder / "recommender", made_from=made_from)
+
     def _user_rows(self, user_ids: Ids) -> NDArray[np.int64]:
         return self.factors.users.rows(IdMap(user_ids).ids)
 
@@ -518,6 +690,15 @@ def load_interactions(
     """Return one part of a run's split interactions on given id maps."""
     open_artefact(folder, kind="interactions")
     return Interactions.from_table(read_table(folder / f"{part}.parquet"), users=users, items=items)
+
+
+def _space(folder: Path, fingerprint: str) -> str:
+    """Return the fingerprint of the factors in whose axes those of a folder lie: mostly their own.
+
+    Refitted ones lie in the axes of those that they were folded into or aligned to.
+    """
+    made_from = open_artefact(folder / "factors", kind="factors", verify=False).made_from
+    return made_from.get("folded_into") or made_from.get("aligned_to") or fingerprint
 
 
 def _require(made_from: dict[str, str], name: str, fingerprint: str, *, of: str) -> None:

@@ -48,7 +48,9 @@ def measure(folder: str, overrides: tuple[str, ...], *, steps: int, seed: int) -
         f"latents.fit.num_steps={steps}",
         f"seed={seed}",
     )
-    config = load_config(RunConfig, ROOT / "configs/quickstart.yaml", (*places, *overrides))
+    config = load_config(
+        RunConfig, ROOT / "configs/quickstart_from_scratch.yaml", (*places, *overrides)
+    )
     run = Run(config=dataclasses.replace(config, name="collapse"))
     start = time.monotonic()
     run_stages(run, [STAGES["prepare"], STAGES["train-latents"]], report=lambda result: None)

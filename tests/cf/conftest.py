@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
 from ulrec.cf.als import ALSConfig
+from ulrec.cf.bpr import BPRConfig
+from ulrec.cf.ease import EASEConfig
+from ulrec.cf.foreign import ForeignConfig
+from ulrec.cf.lmf import LMFConfig
 from ulrec.cf.registry import CFConfig
 from ulrec.data.ids import IdMap
 from ulrec.data.interactions import Interactions
@@ -47,5 +54,36 @@ def weighted() -> Interactions:
 
 
 @pytest.fixture
-def tiny_config() -> CFConfig:
-    return CFConfig(als=ALSConfig(num_factors=4, regularisation=0.1))
+def write_svd() -> Callable[..., ForeignConfig]:
+    """What writes a truncated SVD of interactions as files of foreign factors."""
+    return _write_svd
+
+
+@pytest.fixture
+def tiny_config(request: pytest.FixtureRequest, tmp_path: Path) -> CFConfig:
+    """Four factors; the foreign ones are a truncated SVD of the data that the test asks for."""
+    name = "weighted" if "weighted" in request.fixturenames else "checkerboard"
+    return CFConfig(
+        als=ALSConfig(num_factors=4, regularisation=0.1),
+        bpr=BPRConfig(num_factors=4),
+        lmf=LMFConfig(num_factors=4),
+        ease=EASEConfig(num_factors=4),
+        foreign=_write_svd(request.getfixturevalue(name), tmp_path / "foreign"),
+    )
+
+
+def _write_svd(data: Interactions, folder: Path, *, num_factors: int = 4) -> ForeignConfig:
+    """Write factors of the users that have a history, and of all items, as another program may."""
+    u, s, vt = np.linalg.svd(data.user_items.toarray().astype(np.float64))
+    active = np.diff(data.user_items.indptr) > 0
+    folder.mkdir()
+    np.save(folder / "users.npy", u[active, :num_factors] * s[:num_factors])
+    np.save(folder / "items.npy", vt[:num_factors].T)
+    for what, ids in (("users", data.users.ids[active]), ("items", data.items.ids)):
+        (folder / f"{what}.txt").write_text("\n".join(map(str, ids.tolist())))
+    return ForeignConfig(
+        user_factors=str(folder / "users.npy"),
+        item_factors=str(folder / "items.npy"),
+        user_ids=str(folder / "users.txt"),
+        item_ids=str(folder / "items.txt"),
+    )

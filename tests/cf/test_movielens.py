@@ -11,7 +11,7 @@ import pytest
 
 from ulrec.cf.als import ALS
 from ulrec.cf.base import recommend
-from ulrec.cf.registry import MODELS, CFConfig, build
+from ulrec.cf.registry import BASELINES, CFConfig, build
 from ulrec.data.ids import IdMap
 from ulrec.data.interactions import Interactions
 from ulrec.data.schema import ITEM_ID, TIMESTAMP, USER_ID
@@ -56,11 +56,19 @@ def hit_rate(model_name: str, train: Interactions, test: pl.DataFrame) -> float:
 def test_hit_rates_at_10(split):
     train, test = split
     assert (train.num_users, train.num_items, len(test)) == (942, 1682, 942)
-    rates = {name: hit_rate(name, train, test) for name in MODELS}
+    rates = {name: hit_rate(name, train, test) for name in (*BASELINES, "ease")}
     assert 0.13 < rates["als"] < 0.17
     assert 0.10 < rates["item_item"] < rates["als"]
     assert 0.06 < rates["popularity"] < rates["item_item"]
     assert rates["random"] < 0.02
+    assert 0.12 < rates["ease"] < 0.17
+
+
+@pytest.mark.slow
+def test_hit_rates_of_stochastic_learners_at_10(split):
+    train, test = split
+    assert 0.08 < hit_rate("bpr", train, test) < 0.13
+    assert 0.09 < hit_rate("lmf", train, test) < 0.14
 
 
 def test_leave_one_out_of_54_thousand_pairs(split):

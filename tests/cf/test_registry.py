@@ -13,18 +13,22 @@ import polars as pl
 import pytest
 from scipy import sparse
 
-from ulrec.cf.base import FactorModel, Recommender, recommend
+from ulrec.cf.base import EmbeddingModel, FactorModel, Recommender, recommend
 from ulrec.cf.item_item import WEIGHTINGS, ItemItemConfig
-from ulrec.cf.registry import MODELS, CFConfig, build, load_model, save_model
+from ulrec.cf.registry import BASELINES, MODELS, CFConfig, build, load_model, save_model
 from ulrec.config import from_mapping
 from ulrec.data.ids import IdMap
 from ulrec.data.interactions import Interactions
 from ulrec.data.schema import ITEM_ID, RANK, SCORE, USER_ID
 from ulrec.errors import ArtefactError, ConfigError, DataError, NotFittedError
 
-LEARNERS = ["als", "item_item"]
+LEARNERS = ["als", "bpr", "lmf", "ease", "item_item"]
+EMBEDDERS = ["als", "bpr", "lmf", "ease", "foreign"]
+FOLDERS = ["als", "lmf", "ease"]
 every_model = pytest.mark.parametrize("name", MODELS)
 every_learner = pytest.mark.parametrize("name", LEARNERS)
+every_embedder = pytest.mark.parametrize("name", EMBEDDERS)
+every_folder = pytest.mark.parametrize("name", FOLDERS)
 
 
 def make(name: str, config: CFConfig) -> Recommender:
@@ -41,7 +45,7 @@ def test_every_model_has_a_section_of_its_name(name):
 
 
 def test_unknown_model_is_refused():
-    with pytest.raises(ConfigError, match="als, item_item, popularity, random, got 'svd'"):
+    with pytest.raises(ConfigError, match=f"one of {', '.join(MODELS)}, got 'svd'"):
         CFConfig(model="svd")
 
 
@@ -179,7 +183,7 @@ def test_learners_refuse_no_interactions(name, tiny_config, checkerboard):
         make(name, tiny_config).fit(nothing)
 
 
-@every_learner
+@pytest.mark.parametrize("name", [*FOLDERS, "item_item", "foreign"])
 def test_cold_user_gets_the_popular_items_of_the_interactions(name, tiny_config, checkerboard):
     model = make(name, tiny_config).fit(checkerboard)
     assert not scores(model, checkerboard, [24]).any()
@@ -215,8 +219,94 @@ def test_a_flipped_byte_is_found(name, tiny_config, weighted, tmp_path):
 
 
 @every_model
-def test_only_als_has_factors_to_steer_with(name, tiny_config, weighted):
-    assert isinstance(make(name, tiny_config).fit(weighted), FactorModel) == (name == "als")
+def test_who_has_factors_and_who_folds_in(name, tiny_config, weighted):
+    model = make(name, tiny_config).fit(weighted)
+    assert isinstance(model, EmbeddingModel) == (name in EMBEDDERS)
+    assert isinstance(model, FactorModel) == (name in FOLDERS)
+    if isinstance(model, EmbeddingModel):
+        assert model.factors().can_fold_in == (name in FOLDERS)
+
+
+@every_embedder
+def test_factors_stand_on_the_rows_of_the_interactions(name, tiny_config, weighted):
+    factors = make(name, tiny_config).fit(weighted).factors()
+    assert (factors.users, factors.items) == (weighted.users, weighted.items)
+    assert factors.info["model"] == name
+    assert factors.num_factors == 4
+    assert factors.known_users.tolist() == [True] * 29 + [False]
+    assert factors.known_items.all()
+
+
+@every_embedder
+def test_a_rotation_keeps_scores_and_products(name, tiny_config, weighted):
+    model = make(name, tiny_config).fit(weighted)
+    rotation = np.linalg.qr(np.random.default_rng(2).standard_normal((4, 4)))[0]
+    turned = model.rotated(rotation)
+    rows = [*range(30)]
+    np.testing.assert_allclose(
+        scores(turned, weighted, rows), scores(model, weighted, rows), atol=1e-4
+    )
+    before, after = model.factors(), turned.factors()
+    np.testing.assert_allclose(after.user_factors, before.user_factors @ rotation, atol=1e-5)
+    np.testing.assert_allclose(after.item_factors, before.item_factors @ rotation, atol=1e-5)
+    if isinstance(turned, FactorModel):
+        folded = turned.fold_in(weighted.user_items)
+        np.testing.assert_allclose(folded, after.user_factors, atol=1e-5)
+
+
+@every_folder
+def test_fold_in_of_the_training_histories_gives_the_fitted_factors(name, tiny_config, weighted):
+    model = make(name, tiny_config).fit(weighted)
+    fitted = model.factors().user_factors
+    np.testing.assert_array_equal(model.fold_in(weighted.user_items), fitted)
+    np.testing.assert_allclose(model.fold_in(weighted.user_items[[7]])[0], fitted[7], atol=1e-6)
+    np.testing.assert_array_equal(model.refolded(weighted).factors().user_factors, fitted)
+
+
+@every_folder
+def test_leave_one_out_is_the_shorter_history_folded_in(name, tiny_config, weighted):
+    model = make(name, tiny_config).fit(weighted)
+    got = model.leave_one_out(weighted)
+    assert got.shape == (weighted.user_items.nnz, 4)
+    for row, (user, item) in enumerate(zip(*weighted.pairs(), strict=True)):
+        rest = weighted.user_items[user].tolil()
+        rest[0, item] = 0.0
+        np.testing.assert_allclose(got[row], model.fold_in(rest.tocsr())[0], atol=1e-5)
+
+
+@every_folder
+def test_refolding_takes_new_users_and_leaves_the_model(name, tiny_config, weighted):
+    model = make(name, tiny_config).fit(weighted)
+    fitted = model.factors()
+    later = Interactions(
+        user_items=weighted.user_items[[3, 0]], users=IdMap([103, 100]), items=weighted.items
+    )
+    again = model.refolded(later).factors()
+    assert again.users.ids.tolist() == [103, 100]
+    np.testing.assert_allclose(again.user_factors, fitted.user_factors[[3, 0]], atol=1e-6)
+    np.testing.assert_array_equal(again.item_factors, fitted.item_factors)
+    assert model.factors().users == weighted.users
+    other = Interactions.from_table(pl.DataFrame({USER_ID: [1], ITEM_ID: [1]}))
+    with pytest.raises(DataError, match="25 items"):
+        model.refolded(other)
+
+
+@pytest.mark.parametrize("name", ["bpr", "foreign"])
+def test_who_cannot_fold_in_scores_by_id(name, tiny_config, weighted):
+    model = make(name, tiny_config).fit(weighted)
+    nobody = sparse.csr_matrix((2, 25), dtype=np.float32)
+    by_id = model.score(nobody, user_ids=np.array([3, 4]))
+    np.testing.assert_allclose(by_id, scores(model, weighted, [3, 4]))
+    stranger = model.score(nobody, user_ids=np.array([3, 1000]))[1]
+    cold = model.score(nobody, user_ids=np.array([3, 29]))[1]
+    np.testing.assert_array_equal(stranger, cold)
+    with pytest.raises(DataError, match="expected 2 user_ids, got none"):
+        model.score(nobody)
+
+
+def test_baselines_need_no_files():
+    assert set(BASELINES) < set(MODELS)
+    assert "foreign" not in BASELINES
 
 
 def test_popularity_counts_users(tiny_config, checkerboard):

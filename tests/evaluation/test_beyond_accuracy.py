@@ -9,6 +9,7 @@ import pytest
 from ulrec.data.ids import IdMap
 from ulrec.errors import DataError
 from ulrec.evaluation.beyond_accuracy import (
+    across_diversity,
     catalogue_coverage,
     evaluate_beyond_accuracy,
     exposure,
@@ -67,6 +68,16 @@ def _evaluate(table: pl.DataFrame, **changes):
 
 
 TABLE = pl.DataFrame({"user_id": ["u", "u", "v"], "item_id": ["a", "b", "b"], "rank": [1, 2, 1]})
+
+
+def test_diversity_across_pictures_by_hand() -> None:
+    # cosines: 0 between the axes, sqrt(1/2) of the diagonal with either
+    found = across_diversity(np.array([[2.0, 0], [0, 1], [3, 3]]))
+    half = np.sqrt(0.5)
+    np.testing.assert_allclose(found, [1 - half / 2, 1 - half / 2, 1 - half])
+    np.testing.assert_allclose(across_diversity(np.ones((4, 3))), 0, atol=1e-12)
+    with pytest.raises(DataError, match="at least 2, got 1"):
+        across_diversity(np.ones((1, 3)))
 
 
 def test_table_of_all() -> None:

@@ -27,6 +27,7 @@ BASE = Protocol(
     sampler="ddim",
     steps=25,
     guidance=2.0,
+    can_fold_in=True,
 )
 
 

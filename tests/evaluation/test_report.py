@@ -138,6 +138,9 @@ def test_metrics_are_read(tmp_path: Path) -> None:
     assert metrics.simulated and metrics.headline == (Figure("PSNR", "24", "dB"),)
     assert metrics.tables["t"].title == "T"
     assert metrics.tables["t"].frame["a"].to_list() == [None, 1.5]
+    assert metrics.missing == {}
+    path.write_text(json.dumps({**content, "missing": {"category": "no column"}}))
+    assert read_metrics(path).missing == {"category": "no column"}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"simulated": true, "protocol": 3}'])

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from ulrec.errors import DataError
-from ulrec.evaluation import sheets
+from ulrec.evaluation import page, sheets
 from ulrec.evaluation.sheets import (
     UserRow,
+    compared_sheet,
     reconstruction_sheet,
     sample_sheet,
     save_png,
@@ -91,6 +92,16 @@ def test_reconstructions_have_to_match() -> None:
         reconstruction_sheet(flat(RED), flat(GREEN), baseline=flat(BLUE), title="")
 
 
+def test_any_rows_can_be_compared() -> None:
+    image = compared_sheet(
+        {"for a user": flat(RED, BLUE), "for nobody": flat(GREEN, RED)}, title=""
+    )
+    green, blue = boxes(image, GREEN), boxes(image, BLUE)
+    assert blue[0] >= green[2] and blue[3] <= green[1]
+    with pytest.raises(DataError, match="same pictures"):
+        compared_sheet({}, title="")
+
+
 def test_users_stand_in_rows_and_groups_in_columns() -> None:
     rows = [
         UserRow(
@@ -109,8 +120,8 @@ def test_simulated_users_are_labelled() -> None:
     rows = [UserRow(user_id="u", groups={"liked": flat(RED)})]
     plain = user_sheet(rows, columns=["liked"], title="T")
     labelled = user_sheet(rows, columns=["liked"], title="T", simulated=True)
-    amber = (np.asarray(labelled) == sheets.AMBER).all(axis=-1)
-    assert amber.sum() > 500 and not (np.asarray(plain) == sheets.AMBER).all(axis=-1).any()
+    amber = (np.asarray(labelled) == page.AMBER).all(axis=-1)
+    assert amber.sum() > 500 and not (np.asarray(plain) == page.AMBER).all(axis=-1).any()
 
 
 @pytest.mark.parametrize(

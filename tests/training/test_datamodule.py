@@ -7,6 +7,7 @@ import torch
 from ulrec.training.datamodule import (
     AugmentConfig,
     StepBatches,
+    augmented,
     batch_rows,
     latent_source,
     media_source,
@@ -104,3 +105,46 @@ def test_pair_source_joins_the_item_of_a_pair_with_the_factor_of_its_user():
     latents, users = source(np.array([2, 1]), rng)
     assert torch.equal(latents, torch.from_numpy(z[[3, 0]]))
     assert torch.equal(users, torch.from_numpy(factors[[2, 1]]))
+
+
+def test_colours_are_swapped_picture_by_picture_and_nothing_else():
+    x = np.random.default_rng(0).random((200, 3, 1, 4, 4), dtype=np.float32)
+    varied = augmented(x, AugmentConfig(flip=0.0, swap_colours=0.5), np.random.default_rng(1))
+    assert np.array_equal(np.sort(varied, axis=1), np.sort(x, axis=1))
+    changed = (varied != x).any(axis=(1, 2, 3, 4)).mean()
+    assert 0.5 * 5 / 6 == pytest.approx(changed, abs=0.1)  # one order of six is the old one
+
+
+def test_pictures_move_by_whole_pixels_and_repeat_their_border():
+    x = np.random.default_rng(0).random((200, 2, 3, 5, 6), dtype=np.float32)
+    varied = augmented(x, AugmentConfig(flip=0.0, shift=1), np.random.default_rng(1))
+    padded = np.pad(x, ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    found = set()
+    for row in range(len(x)):
+        places = [
+            (down, right)
+            for down in range(3)
+            for right in range(3)
+            if np.array_equal(varied[row], padded[row, ..., down : down + 5, right : right + 6])
+        ]
+        assert len(places) == 1  # all channels and frames alike
+        found.add(places[0])
+    assert len(found) == 9
+
+
+def test_augmentation_leaves_the_source_alone_and_follows_its_generator():
+    x = np.random.default_rng(0).random((8, 3, 1, 4, 4), dtype=np.float32)
+    before = x.copy()
+    config = AugmentConfig(flip=0.5, shift=2, swap_colours=0.5)
+    first, again, other = (augmented(x, config, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert np.array_equal(x, before)
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"flip": 1.5}, "flip"), ({"swap_colours": -0.1}, "swap_colours"), ({"shift": -1}, "shift")],
+)
+def test_senseless_augmentation_is_refused(settings, named):
+    with pytest.raises(ValueError, match=named):
+        AugmentConfig(**settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -144,6 +145,23 @@ class ALS:
                 dtype=np.float32,
             )
         return factors
+
+    def refolded(self, interactions: Interactions) -> Self:
+        """Return a copy with the users of ``interactions``, exact for the item factors it has."""
+        require_fitted(self)
+        require_same_items(self, interactions)
+        other = copy.copy(self)
+        other.users_ = interactions.users
+        other.user_factors_ = self._solve(interactions.user_items)
+        return other
+
+    def rotated(self, rotation: NDArray[np.float64]) -> Self:
+        """Return a copy with both factors turned; the penalty |x|^2 does not feel a rotation."""
+        require_fitted(self)
+        other = copy.copy(self)
+        other.item_factors_ = self.item_factors_ @ rotation
+        other.user_factors_ = self.user_factors_ @ rotation
+        return other
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return both factor matrices in float64."""

@@ -19,6 +19,7 @@ from ulrec.data.schema import ITEM_ID, RANK, SCORE, USER_ID
 from ulrec.errors import DataError, NotFittedError
 
 __all__ = [
+    "EmbeddingModel",
     "FactorModel",
     "Recommender",
     "recommend",
@@ -26,6 +27,7 @@ __all__ = [
     "require_histories",
     "require_pairs",
     "require_same_items",
+    "require_user_ids",
     "single_blas_thread",
 ]
 
@@ -99,15 +101,34 @@ class Recommender(Protocol):
 
 
 @runtime_checkable
-class FactorModel(Recommender, Protocol):
-    """A recommender with user factors that can be computed anew from a history.
+class EmbeddingModel(Recommender, Protocol):
+    """A recommender with user and item factors.
 
-    ``isinstance(model, FactorModel)`` tells whether a *fitted* model is one.
+    ``isinstance(model, EmbeddingModel)`` tells whether a *fitted* model is one.
     """
 
     def factors(self) -> Factors:
-        """Return the factors of the users and items it was fitted on."""
+        """Return the factors of the users and items it was fitted on; zeros for unknown ones.
+
+        ``can_fold_in`` says whether the model is a :class:`FactorModel`. The fitted factor of one
+        that is not has seen every pair of its user, in training too: results carry the flag.
+        """
         ...
+
+    def rotated(self, rotation: NDArray[np.float64]) -> Self:
+        """Return a copy whose factors are turned by an orthogonal (R, R); its scores are the same.
+
+        Every factor f becomes f @ rotation, those that are folded in later alike.
+        """
+        ...
+
+
+@runtime_checkable
+class FactorModel(EmbeddingModel, Protocol):
+    """An embedding model whose user factors can be computed anew from a history.
+
+    ``isinstance(model, FactorModel)`` tells whether a *fitted* model is one.
+    """
 
     def fold_in(self, user_items: sparse.csr_matrix) -> NDArray[np.float32]:
         """Return the factors (B, R) of users whose histories are the rows of CSR (B, num_items).
@@ -121,6 +142,16 @@ class FactorModel(Recommender, Protocol):
 
         Row p is the factor of ``user_idx[p]`` folded in from their history without ``item_idx[p]``,
         in the order of :meth:`Interactions.pairs`. The item factors are those of ``fit``.
+        """
+        ...
+
+    def refolded(self, interactions: Interactions) -> Self:
+        """Return a copy whose users are those of ``interactions``, folded in from them.
+
+        Raises
+        ------
+        DataError
+            If the interactions have other items.
         """
         ...
 
@@ -154,9 +185,10 @@ def recommend(
     Returns
     -------
     DataFrame
-        [user_id, item_id, score, rank from 1], users in the order given. A user without history
-        gets, from models that need one, the most popular items of ``interactions``; their score
-        is then the number of users of an item.
+        [user_id, item_id, score, rank from 1], users in the order given. A user of whom the model
+        knows nothing (without a history where it needs one, without a factor where that is foreign:
+        scores of 0 everywhere) gets the most popular items of ``interactions``; their score is then
+        the number of users of an item.
 
     Raises
     ------
@@ -239,6 +271,20 @@ def require_histories(user_items: sparse.csr_matrix, *, num_items: int) -> None:
         raise DataError("weights of a history have to be positive and finite; leave such pairs out")
 
 
+def require_user_ids(user_ids: Ids | None, *, num_users: int, reason: str) -> Ids:
+    """Return the ids that a model scores by.
+
+    Raises
+    ------
+    DataError
+        If there are none, or not one a history.
+    """
+    if user_ids is None or len(user_ids) != num_users:
+        got = "none" if user_ids is None else str(len(user_ids))
+        raise DataError(f"{reason}: expected {num_users} user_ids, got {got}; pass user_ids")
+    return user_ids
+
+
 @contextmanager
 def single_blas_thread() -> Iterator[None]:
     """Limit BLAS to one thread: many small systems are slower, and not reproducible, with more."""
@@ -261,8 +307,7 @@ def _recommend_block(
         name = type(model).__name__
         raise DataError(f"{name} gave scores that are NaN or infinite; fit it again")
     counts = np.diff(histories.indptr)
-    if model.needs_history:
-        scores[counts == 0] = interactions.popularity()
+    scores[~scores.any(axis=1)] = interactions.popularity()
     if exclude_seen:
         scores[np.repeat(np.arange(len(user_idx)), counts), histories.indices] = -np.inf
     best = [_best(row, k, key) for row in scores]

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ulrec.cf.base import require_fitted, require_histories
+from ulrec.cf.base import require_fitted, require_histories, require_user_ids
 from ulrec.data.ids import IdMap, Ids
 from ulrec.data.interactions import Interactions
-from ulrec.errors import DataError
 
 __all__ = ["Random", "RandomConfig"]
 
@@ -52,14 +51,10 @@ class Random:
         """Return scores (B, I) in [0, 1); ``user_ids`` (B,) are needed, known or not."""
         require_fitted(self)
         require_histories(user_items, num_items=len(self.items_))
-        if user_ids is None or len(user_ids) != user_items.shape[0]:
-            got = "none" if user_ids is None else str(len(user_ids))
-            raise DataError(
-                f"random scores are drawn per user: expected {user_items.shape[0]} user_ids, "
-                f"got {got}; pass user_ids"
-            )
+        reason = "random scores are drawn per user"
+        known = require_user_ids(user_ids, num_users=user_items.shape[0], reason=reason)
         scores = np.empty(user_items.shape, np.float32)
-        for row, user_id in enumerate(user_ids.tolist()):
+        for row, user_id in enumerate(known.tolist()):
             scores[row] = self._generator(user_id).random(len(self.items_), np.float32)
         return scores
 

@@ -13,7 +13,11 @@ from safetensors.numpy import save_file
 
 from ulrec.cf.als import ALS, ALSConfig
 from ulrec.cf.base import Recommender, require_fitted
+from ulrec.cf.bpr import BPR, BPRConfig
+from ulrec.cf.ease import EASE, EASEConfig
+from ulrec.cf.foreign import Foreign, ForeignConfig
 from ulrec.cf.item_item import ItemItem, ItemItemConfig
+from ulrec.cf.lmf import LMF, LMFConfig
 from ulrec.cf.popularity import Popularity, PopularityConfig
 from ulrec.cf.random import Random, RandomConfig
 from ulrec.checkpoint import load_component, new_artefact, open_artefact
@@ -21,7 +25,7 @@ from ulrec.config import from_mapping, to_mapping
 from ulrec.data.ids import IdMap
 from ulrec.errors import ConfigError
 
-__all__ = ["MODELS", "CFConfig", "build", "load_model", "save_model"]
+__all__ = ["BASELINES", "MODELS", "CFConfig", "build", "config_of", "load_model", "save_model"]
 
 KIND = "recommender"
 
@@ -38,6 +42,10 @@ class CFConfig:
 
     model: str = "als"
     als: ALSConfig = field(default_factory=ALSConfig)
+    bpr: BPRConfig = field(default_factory=BPRConfig)
+    lmf: LMFConfig = field(default_factory=LMFConfig)
+    ease: EASEConfig = field(default_factory=EASEConfig)
+    foreign: ForeignConfig = field(default_factory=ForeignConfig)
     item_item: ItemItemConfig = field(default_factory=ItemItemConfig)
     popularity: PopularityConfig = field(default_factory=PopularityConfig)
     random: RandomConfig = field(default_factory=RandomConfig)
@@ -51,6 +59,12 @@ class CFConfig:
 def build(config: CFConfig) -> Recommender:
     """Return the model that ``config`` names, not yet fitted."""
     return MODELS[config.model](getattr(config, config.model))
+
+
+def config_of(model: Recommender) -> CFConfig:
+    """Return the configuration that builds such a model."""
+    name = next(name for name, factory in MODELS.items() if factory is type(model))
+    return CFConfig(model=name, **{name: model.config})
 
 
 def save_model(
@@ -73,7 +87,7 @@ def save_model(
         If it is not fitted.
     """
     require_fitted(model)
-    name = next(name for name, factory in MODELS.items() if factory is type(model))
+    name = config_of(model).model
     config = {"model": name, name: to_mapping(model.config)}
     text = yaml.safe_dump(config, sort_keys=False)
     with new_artefact(folder, kind=KIND, made_from=made_from) as temporary:
@@ -102,7 +116,14 @@ def load_model(folder: str | Path) -> Recommender:
 
 MODELS: dict[str, Callable[[Any], Recommender]] = {
     "als": ALS,
+    "bpr": BPR,
+    "lmf": LMF,
+    "ease": EASE,
+    "foreign": Foreign,
     "item_item": ItemItem,
     "popularity": Popularity,
     "random": Random,
 }
+
+BASELINES = ("als", "item_item", "popularity", "random")
+"""What a run is compared with: these need nothing but interactions, and bear any catalogue."""

@@ -18,6 +18,7 @@ from ulrec.evaluation.statistics import Interval, bootstrap_mean
 
 __all__ = [
     "BeyondAccuracyResult",
+    "across_diversity",
     "catalogue_coverage",
     "evaluate_beyond_accuracy",
     "exposure",
@@ -219,6 +220,30 @@ def intra_list_diversity(
     sizes = np.bincount(user_idx).astype(np.float64)
     pairs = np.where(sizes > 1, sizes * (sizes - 1), np.nan)
     return np.asarray(1 - (totals - sizes) / pairs)
+
+
+def across_diversity(features: ArrayLike) -> FloatArray:
+    """Return of each picture the mean of 1 - cos to all others: near 0 where all are one picture.
+
+    Parameters
+    ----------
+    features
+        Of pictures made for different users, (N, d).
+
+    Returns
+    -------
+    FloatArray
+        (N,) in [0, 2].
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two, or a feature is zero or not finite.
+    """
+    unit = unit_rows("features", features)
+    if len(unit) < 2:
+        raise DataError(f"diversity across pictures needs at least 2, got {len(unit)}")
+    return np.asarray(1 - (unit @ unit.sum(axis=0) - 1) / (len(unit) - 1))
 
 
 def _head(

@@ -6,9 +6,6 @@ or dark theme. Figures are narrow: their text stays readable at a phone's width.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,16 +20,14 @@ from numpy.typing import NDArray
 
 from ulrec.data.schema import HIGH, LOW, MEAN, METRIC, K
 from ulrec.errors import DataError
+from ulrec.evaluation.canvas import BLUE, GREEN, INK, ORANGE, STYLE, VIOLET, panels, svg
 
 __all__ = ["interval_plot", "loss_curves", "ranking_plot"]
 
 FloatArray = NDArray[np.float64]
 
-INK = "#1b1f24"  # becomes currentColor: used for nothing else
-BLUE, ORANGE, GREEN, VIOLET = "#3b7dd8", "#d9772b", "#2e9e6b", "#9a6bd6"
 SERIES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "D"), (VIOLET, "^"))
 
-WIDTH = 4.7  # inches: at a phone's 340 px, text of 9 points is still 9 px high
 LINE = 0.27  # height of one row of a dot plot
 LABEL_LENGTH = 34
 SMOOTHED_SHARE = 0.05
@@ -45,36 +40,6 @@ UNITS = {
     "decoder_nats": "nats per picture",
 }
 """Units of what training logs; other names stand for themselves."""
-
-STYLE: Any = {  # matplotlib's types name each key, and differ between its versions
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 8,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.formatter.useoffset": False,
-    "grid.color": INK,
-    "grid.alpha": 0.13,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "text.parse_math": False,  # ids may hold dollar signs
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "ulrec",
-}
 
 
 def loss_curves(
@@ -100,21 +65,21 @@ def loss_curves(
     DataError
         If no line holds any of the values.
     """
-    panels = [
+    drawn = [
         (name, value, *_series(lines, value))
         for name, lines in runs.items()
         for value in _logged(lines, values)
     ]
-    if not panels:
+    if not drawn:
         raise DataError(f"nothing to plot: no logged values {values or ''} in {list(runs)}")
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panels([1.55] * len(panels))
-        for axis, (name, value, steps, logged) in zip(axes, panels, strict=True):
+        figure, axes = panels([1.55] * len(drawn))
+        for axis, (name, value, steps, logged) in zip(axes, drawn, strict=True):
             _draw_curve(axis, steps, logged)
             axis.set_title(f"{name}: {_words(value)}")
             axis.set_ylabel(UNITS.get(value, _words(value)))
         axes[-1].set_xlabel("training steps")
-        return _svg(figure)
+        return svg(figure)
 
 
 def interval_plot(
@@ -154,7 +119,7 @@ def interval_plot(
     """
     rows = _dots(table, label, mean, low, high)
     with matplotlib.rc_context(STYLE):
-        figure, (axis,) = _panels([LINE * len(rows) + 0.95])
+        figure, (axis,) = panels([LINE * len(rows) + 0.95])
         for place, dot in enumerate(rows):
             _draw_dot(
                 axis, dot, place, BLUE, "o", filled=reference is None or dot.leaves(reference)
@@ -165,7 +130,7 @@ def interval_plot(
         _rows_axis(axis, [dot.label for dot in rows])
         axis.set_title(title)
         axis.set_xlabel(xlabel)
-        return _svg(figure)
+        return svg(figure)
 
 
 def ranking_plot(
@@ -203,7 +168,7 @@ def ranking_plot(
         raise DataError(f"a ranking plot shows at most {len(SERIES)} ks, got {cuts}; choose some")
     methods = table["method"].unique(maintain_order=True).to_list()
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panels([LINE * 1.25 * len(methods) + 0.6] * len(chosen))
+        figure, axes = panels([LINE * 1.25 * len(methods) + 0.6] * len(chosen))
         for axis, metric in zip(axes, chosen, strict=True):
             part = table.filter(pl.col(METRIC) == metric)
             _draw_methods(axis, part, methods, cuts)
@@ -214,7 +179,7 @@ def ranking_plot(
             _legend(figure, title, [f"k = {k}" for k in cuts])
         elif title:
             figure.suptitle(title, x=0.01, horizontalalignment="left", weight="bold", size=10)
-        return _svg(figure)
+        return svg(figure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,14 +291,6 @@ def _legend(figure: Figure, title: str, names: Sequence[str]) -> None:
     )
 
 
-def _panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
-    axes = figure.subplots(
-        len(heights), 1, squeeze=False, gridspec_kw={"height_ratios": list(heights)}
-    )
-    return figure, list(axes[:, 0])
-
-
 def _logged(lines: Sequence[Mapping[str, float]], values: Sequence[str] | None) -> list[str]:
     names = dict.fromkeys(name for line in lines for name in line if name != "step")
     return [name for name in names if values is None or name in values]
@@ -369,18 +326,3 @@ def _words(name: str) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "…"
-
-
-def _svg(figure: Figure) -> str:
-    """Return the figure as one ``<svg>`` element whose ids clash with no other's on a page."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    text = re.sub(
-        r"<!--.*?-->|<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL
-    )
-    text = text.replace(INK, "currentColor")
-    prefix = "p" + hashlib.sha256(text.encode()).hexdigest()[:8]
-    text = re.sub(r'\bid="', f'id="{prefix}-', text)
-    text = re.sub(r'href="#', f'href="#{prefix}-', text)
-    return re.sub(r"url\(#", f"url(#{prefix}-", text).strip()

@@ -38,6 +38,9 @@ class Protocol:
         features are involved.
     sampler, steps, guidance
         How samples were drawn; None where none were.
+    can_fold_in
+        Whether users' factors follow from their histories. If not, the condition of a training pair
+        has seen that pair: it leaks, and figures on seen items are optimistic. None without users.
     num_candidates, selected_by
         N of best-of-N and the score that picked; 1 and None where nothing was picked.
     metric_version
@@ -56,6 +59,7 @@ class Protocol:
     sampler: str | None = None
     steps: int | None = None
     guidance: float | None = None
+    can_fold_in: bool | None = None
     num_candidates: int = 1
     selected_by: str | None = None
     metric_version: str = METRIC_VERSION

@@ -109,12 +109,16 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metrics:
-    """What ``metrics.json`` of a run says; ``tables`` by key, in order."""
+    """What ``metrics.json`` of a run says; ``tables`` by key, in order.
+
+    ``missing`` says of tables that the run cannot have why.
+    """
 
     simulated: bool
     protocol: dict[str, Any]
     headline: tuple[Figure, ...]
     tables: dict[str, NamedTable]
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 def read_metrics(path: str | Path) -> Metrics:
@@ -135,6 +139,7 @@ def read_metrics(path: str | Path) -> Metrics:
             protocol=dict(content["protocol"]),
             headline=tuple(Figure(**figure) for figure in content["headline"]),
             tables={key: _table(entry) for key, entry in content["tables"].items()},
+            missing=dict(content.get("missing", {})),
         )
     except (ValueError, KeyError, TypeError, AttributeError, pl.exceptions.PolarsError) as error:
         reason = f"{type(error).__name__}: {error}"

@@ -6,7 +6,6 @@ numbers of times and never smoothed, so that a sheet shows what a model drew.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -14,29 +13,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from ulrec.errors import DataError
+from ulrec.evaluation.page import GUTTER, PAD, SMALL_SIZE, TEXT_SIZE, Page, font
 
-__all__ = ["UserRow", "reconstruction_sheet", "sample_sheet", "save_png", "tile", "user_sheet"]
+__all__ = [
+    "UserRow",
+    "compared_sheet",
+    "reconstruction_sheet",
+    "sample_sheet",
+    "save_png",
+    "tile",
+    "user_sheet",
+]
 
 Bytes = NDArray[np.uint8]
-Colour = tuple[int, int, int]
-
-WHITE = (255, 255, 255)
-INK = (38, 43, 51)
-QUIET = (112, 119, 130)
-RULE = (226, 229, 234)
-TINT = (237, 243, 252)
-AMBER, AMBER_INK = (255, 243, 214), (122, 79, 1)
-
 SHOWN = 64  # smallest side of a picture on a sheet, in pixels
 PER_BAND = 12  # pictures in a row before a sheet goes on below
-MARGIN, GAP, GUTTER, PAD = 28, 4, 24, 10
-TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 20, 13, 12
+GAP = 4
 LABEL_WIDTH = 150
 
 
@@ -113,7 +110,7 @@ def sample_sheet(media: Bytes, *, columns: int = PER_BAND, title: str) -> Image.
     See :func:`tile` for the errors.
     """
     body = tile(media, columns=columns, scale=_scale(_pictures(media)))
-    page = _Page(title=title, width=body.shape[1], height=body.shape[0])
+    page = Page(title=title, width=body.shape[1], height=body.shape[0])
     page.paste(body, 0, 0)
     return page.image
 
@@ -142,15 +139,34 @@ def reconstruction_sheet(
     DataError
         If the media are not of one shape, or the baseline has no name.
     """
-    rows = {"real": _pictures(real), "reconstructed": _pictures(reconstructed)}
+    rows = {"real": real, "reconstructed": reconstructed}
     if baseline is not None:
         if not baseline_name:
             raise DataError("a baseline needs its name; pass baseline_name")
-        rows[baseline_name] = _pictures(baseline)
-    if len({pictures.shape for pictures in rows.values()}) > 1 or len(rows["real"]) == 0:
-        shapes = {name: pictures.shape for name, pictures in rows.items()}
+        rows[baseline_name] = baseline
+    return compared_sheet(rows, title=title)
+
+
+def compared_sheet(rows: Mapping[str, Bytes], *, title: str) -> Image.Image:
+    """Return labelled rows of pictures that belong together column by column.
+
+    Parameters
+    ----------
+    rows
+        Media of one shape by label, at least one row of at least one picture.
+    title
+        Stands above.
+
+    Raises
+    ------
+    DataError
+        If the media are not of one shape, or there are none.
+    """
+    pictures = {name: _pictures(media) for name, media in rows.items()}
+    shapes = {name: found.shape for name, found in pictures.items()}
+    if len(set(shapes.values())) != 1 or 0 in next(iter(shapes.values())):
         raise DataError(f"rows need the same pictures (N, H, W, 3), N at least 1, got {shapes}")
-    return _bands(rows, title)
+    return _bands(pictures, title)
 
 
 def user_sheet(
@@ -183,7 +199,7 @@ def user_sheet(
     """
     layout = _UserLayout.of(rows, columns)
     badge = "Simulated users" if simulated else ""
-    page = _Page(title=title, width=layout.width, height=layout.height(len(rows)), badge=badge)
+    page = Page(title=title, width=layout.width, height=layout.height(len(rows)), badge=badge)
     if highlight is not None and highlight in columns:
         left, right = layout.span(list(columns).index(highlight))
         page.ground(left - PAD, 0, right + PAD, layout.height(len(rows)))
@@ -210,45 +226,6 @@ def save_png(image: Image.Image, path: str | Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-class _Page:
-    """A white page with a title; what is drawn is placed relative to the corner below the title."""
-
-    def __init__(self, *, title: str, width: int, height: int, badge: str = "") -> None:
-        heading = _font(TITLE_SIZE, bold=True)
-        badge_width = 0 if not badge else int(_font(SMALL_SIZE).getlength(badge)) + 2 * PAD
-        needed = int(heading.getlength(title)) + (badge_width + GUTTER if badge else 0)
-        self.top = MARGIN + TITLE_SIZE + GUTTER
-        size = (max(width, needed) + 2 * MARGIN, self.top + height + MARGIN)
-        self.image = Image.new("RGB", size, WHITE)
-        self.draw = ImageDraw.Draw(self.image)
-        self.draw.text((MARGIN, MARGIN - 4), title, fill=INK, font=heading)
-        if badge:
-            right = size[0] - MARGIN
-            box = (right - badge_width, MARGIN - 4, right, MARGIN + TITLE_SIZE + 2)
-            self.draw.rounded_rectangle(box, radius=12, fill=AMBER)
-            middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-            self.draw.text(middle, badge, fill=AMBER_INK, font=_font(SMALL_SIZE), anchor="mm")
-
-    def paste(self, pixels: Bytes, left: int, top: int) -> None:
-        self.image.paste(Image.fromarray(pixels), (MARGIN + left, self.top + top))
-
-    def rule(self, top: int, width: int) -> None:
-        y = self.top + top
-        self.draw.line((MARGIN, y, MARGIN + width, y), fill=RULE)
-
-    def ground(self, left: int, top: int, right: int, bottom: int) -> None:
-        box = (MARGIN + left, self.top + top, MARGIN + right, self.top + bottom)
-        self.draw.rounded_rectangle(box, radius=8, fill=TINT)
-
-    def text(
-        self, text: str, left: int, top: int, *, width: int, bold: bool = False, quiet: bool = False
-    ) -> None:
-        """Write a line, cut to ``width`` pixels."""
-        font = _font(SMALL_SIZE if quiet else TEXT_SIZE, bold=bold)
-        place = (MARGIN + left, self.top + top)
-        self.draw.text(place, _cut(text, font, width), fill=QUIET if quiet else INK, font=font)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _UserLayout:
     """Where the groups of a user sheet stand: columns of some widths, pictures of one size."""
@@ -272,7 +249,7 @@ class _UserLayout:
             raise DataError(f"pictures of a sheet need one size (H, W), got {sorted(sizes)}")
         height, width = sizes.pop()
         scale = math.ceil(SHOWN / min(height, width))
-        bold, text, small = _font(TEXT_SIZE, bold=True), _font(TEXT_SIZE), _font(SMALL_SIZE)
+        bold, text, small = font(TEXT_SIZE, bold=True), font(TEXT_SIZE), font(SMALL_SIZE)
         labels = [max(text.getlength(row.user_id), small.getlength(row.note)) for row in rows]
         counts = [max(len(row.groups.get(name, ())) for row in rows) for name in columns]
         return cls(
@@ -302,7 +279,7 @@ class _UserLayout:
 
 
 def _draw_user(
-    page: _Page, layout: _UserLayout, number: int, row: UserRow, columns: Sequence[str]
+    page: Page, layout: _UserLayout, number: int, row: UserRow, columns: Sequence[str]
 ) -> None:
     top = layout.row(number)
     page.rule(top, layout.width)
@@ -322,11 +299,11 @@ def _bands(rows: Mapping[str, Bytes], title: str) -> Image.Image:
     pictures = next(iter(rows.values()))
     number, scale = len(pictures), _scale(pictures)
     height, width = (side * scale for side in pictures.shape[1:3])
-    longest = max(_font(TEXT_SIZE).getlength(name) for name in rows)
+    longest = max(font(TEXT_SIZE).getlength(name) for name in rows)
     label = min(LABEL_WIDTH, math.ceil(longest)) + GUTTER
     used, num_bands = min(number, PER_BAND), math.ceil(number / PER_BAND)
     band_height = len(rows) * (height + GAP) + GUTTER
-    page = _Page(
+    page = Page(
         title=title,
         width=label + used * (width + GAP) - GAP,
         height=num_bands * band_height - GUTTER - GAP,
@@ -362,16 +339,3 @@ def _pictures(media: NDArray[Any]) -> Bytes:
 def _scale(pictures: Bytes) -> int:
     smallest = int(min(pictures.shape[1:3]))
     return math.ceil(SHOWN / smallest)
-
-
-def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    kept = next((n for n in range(len(text), 0, -1) if font.getlength(text[:n] + "…") <= width), 0)
-    return text[:kept] + "…"
-
-
-@functools.cache
-def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)

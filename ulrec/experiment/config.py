@@ -19,6 +19,7 @@ from ulrec.training.fit import FitConfig
 
 __all__ = [
     "BaseStage",
+    "CurveStage",
     "DataStage",
     "EvaluateStage",
     "GenerateStage",
@@ -64,11 +65,32 @@ class DataStage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatentsStage:
-    """Stage 1: the model, how it is trained, and how the pictures vary meanwhile."""
+    """Stage 1.
 
+    Attributes
+    ----------
+    pretrained
+        A shipped model ("emoji32") or a folder written by ``ulrec export``, to use as it is: the
+        fields below then say nothing. None trains.
+    start_from
+        Such a model whose weights the training starts from, at any size of the media; ``model`` has
+        to ask for the same networks. None starts from nothing.
+    model, fit, augment
+        The model, how it is trained, and how the pictures vary meanwhile.
+    """
+
+    pretrained: str | None = None
+    start_from: str | None = None
     model: UnifiedConfig = UnifiedConfig()
     fit: FitConfig = FitConfig()
     augment: AugmentConfig = AugmentConfig()
+
+    def __post_init__(self) -> None:
+        if self.pretrained is not None and self.start_from is not None:
+            raise ValueError(
+                f"pretrained '{self.pretrained}' is used as it is, start_from '{self.start_from}' "
+                "is trained on; set one of them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +99,10 @@ class BaseStage:
 
     Attributes
     ----------
+    pretrained
+        A shipped unconditional base ("emoji32"), or one in a folder written by ``ulrec export``, to
+        start users from: network, weighting and unconditional then say nothing. It has to be that
+        of the run's autoencoder. None trains one.
     network, weighting
         Of the base.
     conditioner
@@ -85,6 +111,7 @@ class BaseStage:
         How each of the two is trained.
     """
 
+    pretrained: str | None = None
     network: TransformerConfig = TransformerConfig(width=160, depth=4)
     weighting: Weighting = Weighting(name="sigmoid", bias=-4.0)
     conditioner: UserConditionerConfig = UserConditionerConfig()
@@ -115,6 +142,12 @@ class GenerateStage:
         How latents are drawn, and how they are decoded.
     popular_items
         How many of the most popular items make up the history of the "popular" control.
+    fans_per_category
+        Made-up users that liked one category only, a picture for each; 0 draws none.
+    fan_history
+        Items in the history of a fan, fewer where the category has fewer.
+    fan_categories
+        At most so many categories have fans, those with most items.
     """
 
     num_users: int = 200
@@ -123,6 +156,9 @@ class GenerateStage:
     sampler: SamplerConfig = SamplerConfig(num_steps=16)
     decoder: SamplerConfig = SamplerConfig(num_steps=16)
     popular_items: int = 30
+    fans_per_category: int = 10
+    fan_history: int = 20
+    fan_categories: int = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +188,26 @@ class EvaluateStage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CurveStage:
+    """What guidance buys, on validation users that are not among the evaluated ones.
+
+    Attributes
+    ----------
+    guidances
+        To draw at, each once.
+    num_users
+        Users with a history and validation interactions, drawn at random; fewer if there are fewer.
+    """
+
+    guidances: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
+    num_users: int = 100
+
+    def __post_init__(self) -> None:
+        if not self.guidances or len(set(self.guidances)) != len(self.guidances):
+            raise ValueError(f"guidances have to be numbers, each once, got {self.guidances}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
     """A run: ``folder``/``name`` is where everything goes, ``seed`` starts all randomness."""
 
@@ -165,6 +221,7 @@ class RunConfig:
     index: IndexStage = IndexStage()
     generate: GenerateStage = GenerateStage()
     evaluate: EvaluateStage = EvaluateStage()
+    curve: CurveStage = CurveStage()
 
     def __post_init__(self) -> None:
         media, model = self.data.media, self.latents.model.autoencoder

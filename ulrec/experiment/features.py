@@ -16,6 +16,7 @@ from ulrec.data.latents import LatentStore
 from ulrec.data.media import MediaStore, to_uint8
 from ulrec.data.schema import HELDOUT, ITEM_ID, SPLIT
 from ulrec.diffusion.sampler import NoiseSource
+from ulrec.experiment.fans import Fans
 from ulrec.experiment.runner import Run
 from ulrec.features.efflite0 import EffLite0
 from ulrec.features.extract import extract_features
@@ -30,15 +31,15 @@ def features(run: Run) -> str:
     media = MediaStore.open(run.path("media"))
     generated = np.load(run.path("generated") / "media.npy", mmap_mode="r")
     reconstructed = _reconstruct(run, media)
-    total = len(media) + len(generated) + len(reconstructed)
+    sets = {"catalogue": media.media, "generated": generated, "reconstructed": reconstructed}
+    fans = Fans.load(run.path("generated"))
+    if fans is not None:
+        sets["fans"] = fans.media
+    total = sum(len(pictures) for pictures in sets.values())
     with tqdm(total=total, desc="features", unit="picture", disable=None) as bar:
         found = {
-            name: extract_features(network, _counted(picture_batches(arrays), bar))
-            for name, arrays in (
-                ("catalogue", media.media),
-                ("generated", generated),
-                ("reconstructed", reconstructed),
-            )
+            name: extract_features(network, _counted(picture_batches(pictures), bar))
+            for name, pictures in sets.items()
         }
     made_from = {name: run.fingerprint(name) for name in ("media", "generated", "autoencoder")}
     info = {

@@ -68,6 +68,8 @@ class Stage:
         The part of the configuration that its result depends on.
     inputs, outputs
         Names of the artefacts it reads and of those it writes.
+    optional
+        Names of artefacts that it reads where they are there.
     files
         Files from outside that it reads.
     """
@@ -78,6 +80,7 @@ class Stage:
     settings: Callable[[RunConfig], Any]
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     files: Callable[[RunConfig], Sequence[Path]] = lambda config: ()
 
 
@@ -129,7 +132,8 @@ def _run_stage(run: Run, stage: Stage) -> StageResult:
 
 def _key(run: Run, stage: Stage) -> str:
     """Return a digest of all that the stage's result depends on."""
-    inputs = {name: run.fingerprint(name) for name in stage.inputs}
+    there = [name for name in stage.optional if (run.path(name) / MANIFEST).is_file()]
+    inputs = {name: run.fingerprint(name) for name in (*stage.inputs, *there)}
     files = {str(path): _file_key(path) for path in stage.files(run.config)}
     settings = json.loads(json.dumps(stage.settings(run.config)))
     return digest([stage.name, settings, run.config.seed, inputs, files])

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ulrec.checkpoint import MANIFEST
 from ulrec.experiment.runner import Run, Stage
 
 if TYPE_CHECKING:
     from ulrec.experiment.config import RunConfig
 
-__all__ = ["STAGES"]
+__all__ = ["EXTRA_STAGES", "STAGES"]
 
 
 def _lazily(module: str, function: str) -> Callable[[Run], str]:
@@ -34,6 +35,20 @@ def _data_files(config: RunConfig) -> list[Path]:
     return files if config.data.interactions is None else [*files, Path(config.data.interactions)]
 
 
+def _pretrained(name_in: Callable[[RunConfig], str | None]) -> Callable[[RunConfig], list[Path]]:
+    """Return what lists the manifests of the pretrained model that a configuration names."""
+
+    def files(config: RunConfig) -> list[Path]:
+        name = name_in(config)
+        if name is None:
+            return []
+        from ulrec.models.components import pretrained_folder
+
+        return sorted(pretrained_folder(name).glob(f"*/{MANIFEST}"))
+
+    return files
+
+
 _ALL: tuple[Stage, ...] = (
     Stage(
         name="prepare",
@@ -50,6 +65,7 @@ _ALL: tuple[Stage, ...] = (
         settings=lambda config: _plain(config.latents),
         inputs=("media", "items"),
         outputs=("autoencoder", "prior"),
+        files=_pretrained(lambda c: c.latents.pretrained or c.latents.start_from),
     ),
     Stage(
         name="encode",
@@ -60,20 +76,36 @@ _ALL: tuple[Stage, ...] = (
         outputs=("latents",),
     ),
     Stage(
+        name="train-base",
+        help="stage 2: the generator in latent space, for nobody in particular",
+        run=_lazily("train", "train_base"),
+        settings=lambda config: _plain(
+            config.base.pretrained,
+            config.base.network,
+            config.base.weighting,
+            config.base.unconditional,
+            config.latents.model.prior.schedule_z,
+        ),
+        inputs=("autoencoder", "latents", "items"),
+        outputs=("base_unconditional",),
+        files=_pretrained(lambda c: c.base.pretrained),
+    ),
+    Stage(
         name="fit-cf",
         help="fit collaborative filtering on the train interactions",
         run=_lazily("train", "fit_cf"),
         settings=lambda config: _plain(config.cf),
         inputs=("interactions", "media"),
         outputs=("recommender", "factors"),
+        files=lambda config: config.cf.foreign.files if config.cf.model == "foreign" else (),
     ),
     Stage(
-        name="train-base",
-        help="stage 2: the generator in latent space, unconditional first, then for users",
-        run=_lazily("train", "train_base"),
-        settings=lambda config: _plain(config.base, config.latents.model.prior.schedule_z),
-        inputs=("latents", "items", "interactions", "recommender", "factors"),
-        outputs=("base_unconditional", "base", "conditioner"),
+        name="condition",
+        help="stage 2, users: the base learns what each of them likes",
+        run=_lazily("train", "condition"),
+        settings=lambda config: _plain(config.base.conditioner, config.base.conditional),
+        inputs=("base_unconditional", "latents", "items", "interactions", "recommender", "factors"),
+        outputs=("base", "conditioner"),
     ),
     Stage(
         name="index",
@@ -88,7 +120,7 @@ _ALL: tuple[Stage, ...] = (
         help="generate for users, and for the controls they have to beat",
         run=_lazily("generate", "generate"),
         settings=lambda config: _plain(config.generate),
-        inputs=("interactions", "autoencoder", "factors", "base", "conditioner", "index"),
+        inputs=("items", "interactions", "autoencoder", "factors", "base", "conditioner", "index"),
         outputs=("generated",),
     ),
     Stage(
@@ -122,7 +154,32 @@ _ALL: tuple[Stage, ...] = (
         settings=lambda config: _plain(config.evaluate),
         inputs=("evaluation", "generated", "recommendations", "media", "items"),
         outputs=("sheets",),
+        optional=("curve",),
+    ),
+)
+
+_EXTRA: tuple[Stage, ...] = (
+    Stage(
+        name="curve",
+        help="what guidance buys, on validation users: choose it here (not part of run)",
+        run=_lazily("curve", "curve"),
+        settings=lambda config: _plain(config.curve, config.generate, config.evaluate),
+        inputs=(
+            "media",
+            "items",
+            "interactions",
+            "autoencoder",
+            "factors",
+            "base",
+            "conditioner",
+            "index",
+        ),
+        outputs=("curve",),
     ),
 )
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _ALL}
+"""What ``ulrec run`` runs, in order."""
+
+EXTRA_STAGES: dict[str, Stage] = {stage.name: stage for stage in _EXTRA}
+"""What runs only when it is asked for, on a finished run."""

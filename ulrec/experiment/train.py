@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from ulrec.cf.base import FactorModel
-from ulrec.cf.registry import build, load_model
+from ulrec.cf.base import EmbeddingModel, FactorModel
+from ulrec.cf.registry import MODELS, build, load_model
 from ulrec.cf.registry import save_model as save_recommender
-from ulrec.checkpoint import MANIFEST, load_component, open_artefact
+from ulrec.checkpoint import (
+    copy_artefact,
+    load_component,
+    open_artefact,
+    require_same,
+)
 from ulrec.conditioning.user import UserConditioner
 from ulrec.config import digest, from_mapping
 from ulrec.data.factors import Factors
@@ -29,12 +34,13 @@ from ulrec.data.latents import LatentStore
 from ulrec.data.media import MediaStore, to_uint8
 from ulrec.data.schema import ITEM_ID, SPLIT, TRAIN, USER_ID
 from ulrec.diffusion.sampler import NoiseSource, SamplerConfig
-from ulrec.errors import DataError
+from ulrec.errors import ConfigError, DataError
 from ulrec.evaluation.sheets import tile
+from ulrec.experiment.config import LatentsStage
 from ulrec.experiment.prepare import read_split
 from ulrec.experiment.runner import Run
 from ulrec.models.base import Base, BaseConfig, add_condition
-from ulrec.models.components import load_weights, save_model
+from ulrec.models.components import load_weights, pretrained_folder, save_model
 from ulrec.models.measure import latent_nats
 from ulrec.models.prior import Prior, PriorConfig
 from ulrec.models.unified import Unified
@@ -48,6 +54,7 @@ from ulrec.training.tasks import BaseTask, UnifiedTask
 
 __all__ = [
     "build_index",
+    "condition",
     "encode",
     "fit_cf",
     "load_prior",
@@ -65,15 +72,18 @@ def train_latents(run: Run) -> str:
     """Train stage 1; writes ``autoencoder`` and ``prior``."""
     config = run.config.latents
     media = MediaStore.open(run.path("media"))
+    if config.pretrained is not None:
+        return _take_pretrained_latents(run, config.pretrained, media)
     rows = train_rows(run, media.items)
     torch.manual_seed(run.config.seed)
     task = UnifiedTask(
-        Unified(config.model),
+        _stage_one(config),
         optimiser=config.fit.optimiser,
         num_steps=config.fit.num_steps,
         seed=run.config.seed,
     )
-    folder = _training_folder(run, "train-latents", [config, media.manifest.fingerprint])
+    start = None if config.start_from is None else _autoencoder_of(config.start_from)
+    folder = _training_folder(run, "train-latents", [config, media.manifest.fingerprint, start])
     source = media_source(media.read, rows, augment=config.augment)
     trained = fit(
         task,
@@ -87,6 +97,8 @@ def train_latents(run: Run) -> str:
     )
     model = cast("Unified", trained["model"])
     made_from = {"media": media.manifest.fingerprint}
+    if start is not None:
+        made_from["start_from"] = start
     losses = _keep_losses(folder, run, "train-latents")
     save_model(
         model.autoencoder,
@@ -146,27 +158,77 @@ def encode(run: Run) -> str:
 
 def fit_cf(run: Run) -> str:
     """Fit collaborative filtering; writes ``recommender`` and ``factors``."""
-    interactions = read_interactions(run)
-    model = build(run.config.cf).fit(interactions)
-    if not hasattr(model, "leave_one_out"):
+    model = build(run.config.cf)
+    if not hasattr(model, "factors"):
+        able = ", ".join(name for name, kind in MODELS.items() if hasattr(kind, "factors"))
         raise DataError(
             f"cf.model '{run.config.cf.model}' has no user factors to steer a generator with; "
-            "choose one that has, such as 'als'"
+            f"choose one that has: {able}"
         )
+    interactions = read_interactions(run)
+    model = model.fit(interactions)
     made_from = {"interactions": run.fingerprint("interactions")}
     save_recommender(model, run.path("recommender"), made_from=made_from)
-    factors = cast("FactorModel", model).factors()
+    factors = cast("EmbeddingModel", model).factors()
     factors.save(run.path("factors"), made_from=made_from)
     return (
         f"{run.config.cf.model} with {factors.num_factors} factors on "
         f"{interactions.user_items.nnz} pairs of {interactions.num_users} users"
+        f"{_without_factor('users', factors.users, factors.known_users)}"
+        f"{_without_factor('items', factors.items, factors.known_items)}{_leak(factors)}"
     )
 
 
 def train_base(run: Run) -> str:
-    """Train stage 2; writes ``base_unconditional``, ``base`` and ``conditioner``."""
+    """Train stage 2 without users; writes ``base_unconditional``."""
+    config = run.config.base
+    if config.pretrained is not None:
+        return _take_pretrained_base(run, config.pretrained)
     latents = LatentStore.open(run.path("latents"))
-    base = _unconditional(run, latents)
+    settings = BaseConfig(
+        latent_shape=cast("tuple[int, int, int, int]", latents.z.shape[1:]),
+        schedule_z=run.config.latents.model.prior.schedule_z,
+        weighting=config.weighting,
+        network=config.network,
+    )
+    torch.manual_seed(run.config.seed)
+    task = BaseTask(
+        Base(settings),
+        None,
+        optimiser=config.unconditional.optimiser,
+        num_steps=config.unconditional.num_steps,
+        seed=run.config.seed,
+    )
+    made_from = {"latents": latents.manifest.fingerprint}
+    folder = _training_folder(run, "train-base", [settings, config.unconditional, made_from])
+    rows = train_rows(run, latents.items)
+    trained = fit(
+        task,
+        latent_source(latents.z, rows),
+        num_samples=len(rows),
+        config=config.unconditional,
+        folder=folder,
+        title="train-base",
+        draw=_draw_samples(run, None),
+        grids=run.path("grids") / "train-base",
+    )
+    losses = _keep_losses(folder, run, "train-base")
+    save_model(
+        trained["model"],
+        run.path("base_unconditional"),
+        kind="base",
+        config=settings,
+        made_from=made_from,
+        info={"seed": run.config.seed},
+    )
+    shutil.rmtree(folder)
+    return f"{config.unconditional.num_steps} steps on {len(rows)} latents; {_last(losses, 'loss')}"
+
+
+def condition(run: Run) -> str:
+    """Teach the base what users like; writes ``base`` and ``conditioner``."""
+    latents = LatentStore.open(run.path("latents"))
+    base, _ = load_base(run.path("base_unconditional"))
     factors = Factors.load(run.path("factors"))
     item_rows, seen_without = _training_pairs(run, latents)
     config = run.config.base
@@ -182,29 +244,38 @@ def train_base(run: Run) -> str:
         seed=run.config.seed + 1,
     )
     made_from = {"latents": latents.manifest.fingerprint, "factors": str(factors.fingerprint)}
-    folder = _training_folder(run, "train-base", [config, made_from])
+    started_from = run.fingerprint("base_unconditional")
+    folder = _training_folder(
+        run, "condition", [settings, config.conditional, made_from, started_from]
+    )
     trained = fit(
         task,
         pair_source(latents.z, item_rows, seen_without),
         num_samples=len(item_rows),
         config=config.conditional,
         folder=folder,
-        title="train-base, users",
+        title="condition",
         draw=_draw_samples(run, seen_without),
-        grids=run.path("grids") / "train-base",
+        grids=run.path("grids") / "condition",
     )
-    losses = _keep_losses(folder, run, "train-base")
+    losses = _keep_losses(folder, run, "condition")
     model = cast("Base", trained["model"])
-    save_model(model, run.path("base"), kind="base", config=model.config, made_from=made_from)
+    info = {"can_fold_in": factors.can_fold_in}
+    save_model(
+        model, run.path("base"), kind="base", config=model.config, made_from=made_from, info=info
+    )
     save_model(
         trained["conditioner"],
         run.path("conditioner"),
         kind="conditioner",
         config=settings,
         made_from={**made_from, "base": run.fingerprint("base")},
+        info=info,
     )
     shutil.rmtree(folder)
-    return f"{len(item_rows)} pairs of users and liked items; {_last(losses, 'loss')}"
+    return (
+        f"{len(item_rows)} pairs of users and liked items; {_last(losses, 'loss')}{_leak(factors)}"
+    )
 
 
 def build_index(run: Run) -> str:
@@ -245,53 +316,47 @@ def load_prior(run: Run) -> Prior:
     return prior
 
 
-def _unconditional(run: Run, latents: LatentStore) -> Base:
-    """Return the unconditional base; one that stands is trained anew only if it would differ."""
-    config = run.config.base
-    made_from = {"latents": latents.manifest.fingerprint}
-    settings = BaseConfig(
-        latent_shape=cast("tuple[int, int, int, int]", latents.z.shape[1:]),
-        schedule_z=run.config.latents.model.prior.schedule_z,
-        weighting=config.weighting,
-        network=config.network,
+def _stage_one(config: LatentsStage) -> Unified:
+    """Return the model that stage 1 trains, with the weights it starts from."""
+    model = Unified(config.model)
+    if config.start_from is not None:
+        source = pretrained_folder(config.start_from)
+        for part, module in (("autoencoder", model.autoencoder), ("prior", model.prior)):
+            load_weights(module, load_component(source / part, kind=part))
+    return model.train()
+
+
+def _autoencoder_of(name: str) -> str:
+    """Return the fingerprint of a pretrained model's autoencoder."""
+    return open_artefact(pretrained_folder(name) / "autoencoder", kind="autoencoder").fingerprint
+
+
+def _take_pretrained_latents(run: Run, name: str, media: MediaStore) -> str:
+    """Copy a pretrained autoencoder with its prior, if it takes media as they were prepared."""
+    source = pretrained_folder(name)
+    shape = load_autoencoder(source / "autoencoder")[0].config.media_shape
+    if tuple(media.media.shape[1:]) != shape:
+        raise ConfigError(
+            f"the pretrained model '{name}' takes media (C, F, H, W) = {shape}, the run prepares "
+            f"{tuple(media.media.shape[1:])}; set data.media, or train with latents.pretrained null"
+        )
+    for part in ("autoencoder", "prior"):
+        copy_artefact(source / part, run.path(part), kind=part)
+    return f"the pretrained model '{name}', nothing to train"
+
+
+def _take_pretrained_base(run: Run, name: str) -> str:
+    """Copy a pretrained unconditional base, if it was trained on this autoencoder's latents."""
+    source = pretrained_folder(name) / "base"
+    made_from = open_artefact(source, kind="base").made_from
+    require_same(
+        f"base.pretrained '{name}' belongs to another autoencoder",
+        expected=run.fingerprint("autoencoder"),
+        got=made_from.get("autoencoder"),
+        remedy="set latents.pretrained to the same model, or train with base.pretrained null",
     )
-    place = run.path("base_unconditional")
-    folder = _training_folder(
-        run, "train-base-unconditional", [settings, config.unconditional, made_from]
-    )
-    stands = (place / MANIFEST).is_file() and open_artefact(place, kind="base")
-    if stands and stands.info.get("training") == folder.name:
-        return load_base(place)[0]
-    torch.manual_seed(run.config.seed)
-    task = BaseTask(
-        Base(settings),
-        None,
-        optimiser=config.unconditional.optimiser,
-        num_steps=config.unconditional.num_steps,
-        seed=run.config.seed,
-    )
-    rows = train_rows(run, latents.items)
-    trained = fit(
-        task,
-        latent_source(latents.z, rows),
-        num_samples=len(rows),
-        config=config.unconditional,
-        folder=folder,
-        title="train-base, unconditional",
-        draw=_draw_samples(run, None),
-        grids=run.path("grids") / "train-base-unconditional",
-    )
-    _keep_losses(folder, run, "train-base-unconditional")
-    save_model(
-        trained["model"],
-        place,
-        kind="base",
-        config=settings,
-        made_from=made_from,
-        info={"training": folder.name},
-    )
-    shutil.rmtree(folder)
-    return load_base(place)[0]
+    copy_artefact(source, run.path("base_unconditional"), kind="base")
+    return f"the pretrained base '{name}', nothing to train"
 
 
 def _training_pairs(
@@ -299,19 +364,43 @@ def _training_pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the item row of each pair and the user's factor folded in without that pair.
 
-    Held-out items are left out: the generator never sees them.
+    Held-out items are left out: the generator never sees them. Where factors do not fold in, they
+    are the fitted ones, which have seen the pair (``Factors.can_fold_in`` says so), and pairs of
+    users without a factor are left out.
     """
     interactions = read_interactions(run)
-    model = cast("FactorModel", load_model(run.path("recommender")))
-    factors = model.leave_one_out(interactions)
-    _, item_idx = interactions.pairs()
+    model = load_model(run.path("recommender"))
+    user_idx, item_idx = interactions.pairs()
     item_rows = latents.items.rows(interactions.items[item_idx])
     allowed = np.isin(item_rows, train_rows(run, latents.items))
+    if isinstance(model, FactorModel):
+        factors = model.leave_one_out(interactions)
+    else:
+        fitted = Factors.load(run.path("factors"))
+        factors = fitted.user_factors[user_idx]
+        allowed &= fitted.known_users[user_idx]
     if not allowed.any():
         raise DataError(
-            "no train interaction names an item of the train split; nothing to learn from"
+            "no train interaction of a user with a factor names an item of the train split; "
+            "nothing to learn from"
         )
     return item_rows[allowed], factors[allowed]
+
+
+def _without_factor(what: str, ids: IdMap, known: NDArray[np.bool_]) -> str:
+    """Return how many have no factor, with examples."""
+    if known.all():
+        return ""
+    unknown = np.flatnonzero(~known)
+    examples = ", ".join(map(str, ids[unknown[:3]].tolist()))
+    return f"; {len(unknown)} of {len(known)} {what} have no factor, such as {examples}"
+
+
+def _leak(factors: Factors) -> str:
+    """Return what has to be said of factors that do not fold in."""
+    if factors.can_fold_in:
+        return ""
+    return f"; {factors.info['model']} does not fold in: each condition has seen its own pair"
 
 
 def _draw_reconstructions(media: MediaStore, rows: NDArray[np.int64]) -> Draw:

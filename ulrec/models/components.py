@@ -11,9 +11,11 @@ from torch import nn
 
 from ulrec.checkpoint import Component, save_component
 from ulrec.config import to_mapping
-from ulrec.errors import ArtefactError
+from ulrec.errors import ArtefactError, ConfigError
 
-__all__ = ["load_weights", "save_model"]
+__all__ = ["load_weights", "pretrained_folder", "save_model"]
+
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 def save_model(
@@ -24,9 +26,22 @@ def save_model(
     config: Any,
     made_from: dict[str, str] | None = None,
     info: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> str:
-    """Write a model as a component folder and return its fingerprint."""
-    tensors = {name: t.detach().cpu().numpy() for name, t in module.state_dict().items()}
+    """Write a model as a component folder and return its fingerprint.
+
+    Raises
+    ------
+    ArtefactError
+        If a weight is NaN or infinite in ``dtype``; nothing is written then.
+    """
+    tensors = {name: t.detach().cpu().to(dtype).numpy() for name, t in module.state_dict().items()}
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ArtefactError(
+                f"weight '{name}' is NaN or infinite in {dtype}; train it again, or choose a dtype "
+                "that holds it"
+            )
     return save_component(
         folder,
         kind=kind,
@@ -34,6 +49,26 @@ def save_model(
         tensors=tensors,
         made_from=made_from,
         info=info,
+    )
+
+
+def pretrained_folder(name: str) -> Path:
+    """Return the folder of a model that ships with the package, or of one given by its path.
+
+    It holds the components ``autoencoder``, ``prior`` and, mostly, ``base``.
+
+    Raises
+    ------
+    ConfigError
+        If there is neither such a shipped model nor such a folder.
+    """
+    for folder in (PRETRAINED / name, Path(name)):
+        if (folder / "autoencoder").is_dir():
+            return folder
+    shipped = sorted(p.parent.name for p in PRETRAINED.glob("*/autoencoder"))
+    raise ConfigError(
+        f"no pretrained model '{name}': shipped are {', '.join(shipped) or 'none'}; give one of "
+        "them, or the path of a folder written by `ulrec export`"
     )
 
 

@@ -1,0 +1,104 @@
+"""Pack what a run has trained into a small folder that other runs start from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from ulrec.checkpoint import load_component, write_text
+from ulrec.errors import ArtefactError
+from ulrec.experiment.runner import Run
+from ulrec.experiment.train import load_prior
+from ulrec.models.components import save_model
+from ulrec.pipeline import load_autoencoder, load_base
+
+__all__ = ["export"]
+
+
+def export(run: Run, out: str | Path) -> str:
+    """Write a run's autoencoder, prior and unconditional base in half precision.
+
+    Everything that reads them computes in float32 with the rounded weights, so that figures taken
+    with the exported folder are figures of what is stored.
+
+    Parameters
+    ----------
+    run
+        Trained up to ``encode``; the base is left out where the run has none.
+    out
+        The new folder, for ``latents.pretrained`` and ``base.pretrained``.
+
+    Returns
+    -------
+    str
+        A line on what was written.
+
+    Raises
+    ------
+    ArtefactError
+        If there is something at ``out`` already, or the run is not trained that far.
+    """
+    out = Path(out)
+    if out.exists():
+        raise ArtefactError(f"{out} exists already; choose another place or remove it first")
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        parts = _write(run, temporary)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    return f"{', '.join(parts)} in half precision, {size / 1e6:.1f} MB, in {out}"
+
+
+def _write(run: Run, folder: Path) -> list[str]:
+    half = torch.float16
+    autoencoder, trained_as = load_autoencoder(run.path("autoencoder"))
+    fingerprint = save_model(
+        autoencoder,
+        folder / "autoencoder",
+        kind="autoencoder",
+        config=autoencoder.config,
+        info={"seed": run.config.seed, "trained_as": trained_as},
+        dtype=half,
+    )
+    prior = load_prior(run)
+    info = load_component(run.path("prior"), kind="prior").manifest.info
+    made_from = {"autoencoder": fingerprint}
+    save_model(
+        prior,
+        folder / "prior",
+        kind="prior",
+        config=prior.config,
+        made_from=made_from,
+        info=info,
+        dtype=half,
+    )
+    parts = ["autoencoder", "prior"]
+    if run.path("base_unconditional").is_dir():
+        base, base_from = load_base(run.path("base_unconditional"))
+        _require_own(run, base_from)
+        save_model(
+            base,
+            folder / "base",
+            kind="base",
+            config=base.config,
+            made_from=made_from,
+            info={"seed": run.config.seed},
+            dtype=half,
+        )
+        parts.append("base")
+    write_text(folder / "config.yaml", run.path("config.yaml").read_text(encoding="utf-8"))
+    return parts
+
+
+def _require_own(run: Run, base_from: dict[str, str]) -> None:
+    if base_from.get("latents") != run.fingerprint("latents"):
+        raise ArtefactError(
+            f"{run.path('base_unconditional')} was trained on other latents than the run's; run "
+            "`ulrec train-base` again"
+        )
