@@ -20,9 +20,10 @@ import torch
 from ulrec.config import load_config
 from ulrec.data.media import MediaStore
 from ulrec.experiment.config import RunConfig
+from ulrec.experiment.prepare import train_rows
 from ulrec.experiment.runner import Run, run_stages
 from ulrec.experiment.stages import STAGES
-from ulrec.experiment.train import load_prior, train_rows
+from ulrec.experiment.train_latents import load_prior
 from ulrec.models.measure import gain_of_z, latent_nats
 from ulrec.pipeline import load_autoencoder
 

@@ -9,9 +9,9 @@ import pytest
 from ulrec.data.factors import Factors
 from ulrec.errors import ConfigError, DataError
 from ulrec.experiment.generate import _arm_factors, evaluated_users, pipeline_of
+from ulrec.experiment.prepare import read_interactions
 from ulrec.experiment.runner import Run, run_stages
 from ulrec.experiment.stages import STAGES
-from ulrec.experiment.train import read_interactions
 
 
 def summaries(run: Run, *names: str) -> dict[str, str]:
@@ -60,12 +60,12 @@ def test_foreign_factors_run_to_recommendations(tiny_copy, make_config, export, 
 
 def test_pairs_of_what_does_not_fold_in_have_the_fitted_factor(tiny_copy, make_config, export):
     from ulrec.data.latents import LatentStore
-    from ulrec.experiment.train import _training_pairs
+    from ulrec.experiment.train_base import training_pairs
 
     run = Run(config=make_config(tiny_copy.folder.parent, *export))
     summaries(run, "fit-cf")
     factors = Factors.load(run.path("factors"))
-    _, conditions = _training_pairs(run, LatentStore.open(run.path("latents")))
+    _, conditions = training_pairs(run, LatentStore.open(run.path("latents")))
     user_idx, _ = read_interactions(run).pairs()
     known = user_idx[factors.known_users[user_idx]]  # no held-out item is in the train split
     np.testing.assert_array_equal(conditions, factors.user_factors[known])

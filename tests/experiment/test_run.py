@@ -9,10 +9,9 @@ from ulrec.data.interactions import Interactions
 from ulrec.data.latents import LatentStore
 from ulrec.data.media import MediaStore
 from ulrec.errors import ArtefactError, ConfigError, DataError
-from ulrec.experiment.prepare import read_split, split_items
+from ulrec.experiment.prepare import read_interactions, read_split, split_items, train_rows
 from ulrec.experiment.runner import Run, run_stages
 from ulrec.experiment.stages import STAGES
-from ulrec.experiment.train import read_interactions, train_rows
 
 
 def skipped(run: Run) -> dict[str, bool]:

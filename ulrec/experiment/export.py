@@ -10,7 +10,7 @@ import torch
 from ulrec.checkpoint import load_component, write_text
 from ulrec.errors import ArtefactError
 from ulrec.experiment.runner import Run
-from ulrec.experiment.train import load_prior
+from ulrec.experiment.train_latents import load_prior
 from ulrec.models.components import save_model
 from ulrec.pipeline import load_autoencoder, load_base
 

@@ -12,7 +12,7 @@ from ulrec.data.schema import MEAN
 from ulrec.evaluation.fidelity import foreground_psnr, psnr
 from ulrec.evaluation.rate import downsampling_psnr
 from ulrec.experiment.judge import Headline, Judge, Tables, figure
-from ulrec.experiment.train import load_prior
+from ulrec.experiment.train_latents import load_prior
 from ulrec.models.measure import gain_of_z, latent_nats
 from ulrec.pipeline import load_autoencoder
 

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ulrec.checkpoint import new_artefact
+from ulrec.data.ids import IdMap
+from ulrec.data.interactions import Interactions
 from ulrec.data.media import MediaStore, prepare_media
 from ulrec.data.schema import CONCEPT, HELDOUT, IMAGE, ITEM_ID, MASK, SPLIT, TRAIN, USER_ID
 from ulrec.data.simulate import simulate
@@ -20,8 +23,9 @@ from ulrec.data.tables import read_table, threshold, validate_catalogue, validat
 from ulrec.errors import DataError
 from ulrec.experiment.config import DataStage
 from ulrec.experiment.runner import Run
+from ulrec.pipeline import load_items
 
-__all__ = ["advance", "prepare", "read_split", "split_items"]
+__all__ = ["advance", "prepare", "read_interactions", "read_split", "split_items", "train_rows"]
 
 
 def prepare(run: Run) -> str:
@@ -80,6 +84,20 @@ def split_items(catalogue: pl.DataFrame, *, share: float, seed: int) -> pl.DataF
 def read_split(run: Run, part: str) -> pl.DataFrame:
     """Return one part, "train", "validation" or "test", of the split interactions."""
     return read_table(run.path("interactions") / f"{part}.parquet")
+
+
+def train_rows(run: Run, items: IdMap) -> NDArray[np.int64]:
+    """Return the rows of the items that the generator may learn from."""
+    table = load_items(run.path("items"))
+    return items.rows(table.filter(pl.col(SPLIT) == TRAIN)[ITEM_ID].to_list())
+
+
+def read_interactions(run: Run) -> Interactions:
+    """Return the train interactions over all users of the run and all items with media."""
+    parts = [read_split(run, part) for part in ("train", "validation", "test")]
+    users = IdMap(pl.concat([p.select(USER_ID) for p in parts])[USER_ID].unique().sort().to_list())
+    items = MediaStore.open(run.path("media")).items
+    return Interactions.from_table(parts[0], users=users, items=items)
 
 
 def advance(bar: tqdm[Any], count: int) -> None:

@@ -61,7 +61,7 @@ _ALL: tuple[Stage, ...] = (
     Stage(
         name="train-latents",
         help="stage 1 of Unified Latents: encoder, prior and decoder under one objective",
-        run=_lazily("train", "train_latents"),
+        run=_lazily("train_latents", "train_latents"),
         settings=lambda config: _plain(config.latents),
         inputs=("media", "items"),
         outputs=("autoencoder", "prior"),
@@ -70,7 +70,7 @@ _ALL: tuple[Stage, ...] = (
     Stage(
         name="encode",
         help="encode the catalogue into clean latents",
-        run=_lazily("train", "encode"),
+        run=_lazily("train_latents", "encode"),
         settings=lambda config: [],
         inputs=("media", "autoencoder", "prior"),
         outputs=("latents",),
@@ -78,7 +78,7 @@ _ALL: tuple[Stage, ...] = (
     Stage(
         name="train-base",
         help="stage 2: the generator in latent space, for nobody in particular",
-        run=_lazily("train", "train_base"),
+        run=_lazily("train_base", "train_base"),
         settings=lambda config: _plain(
             config.base.pretrained,
             config.base.network,
@@ -93,7 +93,7 @@ _ALL: tuple[Stage, ...] = (
     Stage(
         name="fit-cf",
         help="fit collaborative filtering on the train interactions",
-        run=_lazily("train", "fit_cf"),
+        run=_lazily("fit_cf", "fit_cf"),
         settings=lambda config: _plain(config.cf),
         inputs=("interactions", "media"),
         outputs=("recommender", "factors"),
@@ -102,7 +102,7 @@ _ALL: tuple[Stage, ...] = (
     Stage(
         name="condition",
         help="stage 2, users: the base learns what each of them likes",
-        run=_lazily("train", "condition"),
+        run=_lazily("train_base", "condition"),
         settings=lambda config: _plain(config.base.conditioner, config.base.conditional),
         inputs=("base_unconditional", "latents", "items", "interactions", "recommender", "factors"),
         outputs=("base", "conditioner"),
@@ -110,7 +110,7 @@ _ALL: tuple[Stage, ...] = (
     Stage(
         name="index",
         help="index the latents for search",
-        run=_lazily("train", "build_index"),
+        run=_lazily("train_latents", "build_index"),
         settings=lambda config: _plain(config.index),
         inputs=("latents",),
         outputs=("projection", "index"),

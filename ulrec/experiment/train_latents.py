@@ -1,0 +1,212 @@
+"""Stage 1 of a run: train or take over the latents, encode the catalogue, index it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from ulrec.checkpoint import (
+    copy_artefact,
+    load_component,
+    open_artefact,
+)
+from ulrec.config import from_mapping
+from ulrec.data.latents import LatentStore
+from ulrec.data.media import MediaStore, to_uint8
+from ulrec.diffusion.sampler import NoiseSource, SamplerConfig
+from ulrec.errors import ConfigError
+from ulrec.evaluation.sheets import tile
+from ulrec.experiment.config import LatentsStage
+from ulrec.experiment.prepare import train_rows
+from ulrec.experiment.runner import Run
+from ulrec.experiment.trainings import keep_losses, last_mean, training_folder
+from ulrec.models.components import load_weights, pretrained_folder, save_model
+from ulrec.models.measure import latent_nats
+from ulrec.models.prior import Prior, PriorConfig
+from ulrec.models.unified import Unified
+from ulrec.pipeline import load_autoencoder
+from ulrec.retrieval.index import ItemIndex
+from ulrec.retrieval.query import fit_projection, save_projection
+from ulrec.training.callbacks import Draw
+from ulrec.training.datamodule import media_source
+from ulrec.training.fit import fit
+from ulrec.training.tasks import UnifiedTask
+
+__all__ = ["build_index", "encode", "load_prior", "train_latents"]
+
+ENCODED_AT_ONCE = 128
+GRID = 8
+GRID_SAMPLER = SamplerConfig(num_steps=8)
+
+
+def train_latents(run: Run) -> str:
+    """Train stage 1; writes ``autoencoder`` and ``prior``."""
+    config = run.config.latents
+    media = MediaStore.open(run.path("media"))
+    if config.pretrained is not None:
+        return _take_pretrained_latents(run, config.pretrained, media)
+    rows = train_rows(run, media.items)
+    torch.manual_seed(run.config.seed)
+    task = UnifiedTask(
+        _stage_one(config),
+        optimiser=config.fit.optimiser,
+        num_steps=config.fit.num_steps,
+        seed=run.config.seed,
+    )
+    start = None if config.start_from is None else _autoencoder_of(config.start_from)
+    folder = training_folder(run, "train-latents", [config, media.manifest.fingerprint, start])
+    source = media_source(media.read, rows, augment=config.augment)
+    trained = fit(
+        task,
+        source,
+        num_samples=len(rows),
+        config=config.fit,
+        folder=folder,
+        title="train-latents",
+        draw=_draw_reconstructions(media, rows),
+        grids=run.path("grids") / "train-latents",
+    )
+    model = cast("Unified", trained["model"])
+    made_from = {"media": media.manifest.fingerprint}
+    if start is not None:
+        made_from["start_from"] = start
+    losses = keep_losses(folder, run, "train-latents")
+    save_model(
+        model.autoencoder,
+        run.path("autoencoder"),
+        kind="autoencoder",
+        config=config.model.autoencoder,
+        made_from=made_from,
+        info={"seed": run.config.seed, "last_losses": losses[-1]},
+    )
+    channels = config.model.autoencoder.encoder.latent_channels
+    save_model(
+        model.prior,
+        run.path("prior"),
+        kind="prior",
+        config=config.model.prior,
+        made_from={"autoencoder": run.fingerprint("autoencoder")},
+        info={"channels": channels},
+    )
+    shutil.rmtree(folder)
+    last = last_mean(losses, "bits_per_pixel")
+    return f"{config.fit.num_steps} steps of {config.fit.batch_size}; {last}"
+
+
+def encode(run: Run) -> str:
+    """Encode the whole catalogue; writes ``latents``."""
+    media = MediaStore.open(run.path("media"))
+    autoencoder, fingerprint = load_autoencoder(run.path("autoencoder"))
+    device = _device(run)
+    autoencoder.to(device)
+
+    def batches() -> Iterator[NDArray[np.float32]]:
+        with (
+            tqdm(total=len(media), desc="encode", unit="item", disable=None) as bar,
+            torch.no_grad(),
+        ):
+            for start in range(0, len(media), ENCODED_AT_ONCE):
+                rows = np.arange(start, min(start + ENCODED_AT_ONCE, len(media)))
+                z = autoencoder.encode(torch.from_numpy(media.read(rows)).to(device))
+                yield z.cpu().numpy()
+                bar.update(len(rows))
+
+    store = LatentStore.write(
+        run.path("latents"),
+        batches(),
+        items=media.items,
+        shape=autoencoder.config.latent_shape,
+        made_from={"autoencoder": fingerprint, "media": media.manifest.fingerprint},
+    )
+    z = torch.from_numpy(np.array(store.z[:512]))
+    nats = latent_nats(load_prior(run), z, num_levels=4, seed=run.config.seed).mean()
+    _, frames, height, width = autoencoder.config.media_shape
+    bits = nats.item() / np.log(2) / (frames * height * width)
+    shape = "x".join(map(str, store.z.shape[1:]))
+    spread = f"standard deviation {store.z.std():.2f}"
+    return f"{len(store.z)} latents of {shape}, {spread}, about {bits:.2f} bits/pixel"
+
+
+def build_index(run: Run) -> str:
+    """Index the latents; writes ``projection`` and ``index``."""
+    latents = LatentStore.open(run.path("latents"))
+    made_from = {"latents": latents.manifest.fingerprint}
+    projection = fit_projection(latents.z, run.config.index.query)
+    save_projection(projection, run.path("projection"), made_from=made_from)
+    made_from = {**made_from, "projection": run.fingerprint("projection")}
+    vectors = projection(np.asarray(latents.z))
+    index = ItemIndex.build(vectors, latents.items, metric="cosine", made_from=made_from)
+    index.save(run.path("index"))
+    return (
+        f"{len(index)} items by {run.config.index.query.name} latents of {vectors.shape[1]} numbers"
+    )
+
+
+def load_prior(run: Run) -> Prior:
+    """Return the run's prior."""
+    component = load_component(run.path("prior"), kind="prior")
+    channels = int(component.manifest.info["channels"])
+    prior = Prior(from_mapping(PriorConfig, component.config), channels=channels)
+    load_weights(prior, component)
+    return prior
+
+
+def _stage_one(config: LatentsStage) -> Unified:
+    """Return the model that stage 1 trains, with the weights it starts from."""
+    model = Unified(config.model)
+    if config.start_from is not None:
+        source = pretrained_folder(config.start_from)
+        for part, module in (("autoencoder", model.autoencoder), ("prior", model.prior)):
+            load_weights(module, load_component(source / part, kind=part))
+    return model.train()
+
+
+def _autoencoder_of(name: str) -> str:
+    """Return the fingerprint of a pretrained model's autoencoder."""
+    return open_artefact(pretrained_folder(name) / "autoencoder", kind="autoencoder").fingerprint
+
+
+def _take_pretrained_latents(run: Run, name: str, media: MediaStore) -> str:
+    """Copy a pretrained autoencoder with its prior, if it takes media as they were prepared."""
+    source = pretrained_folder(name)
+    shape = load_autoencoder(source / "autoencoder")[0].config.media_shape
+    if tuple(media.media.shape[1:]) != shape:
+        raise ConfigError(
+            f"the pretrained model '{name}' takes media (C, F, H, W) = {shape}, the run prepares "
+            f"{tuple(media.media.shape[1:])}; set data.media, or train with latents.pretrained null"
+        )
+    for part in ("autoencoder", "prior"):
+        copy_artefact(source / part, run.path(part), kind=part)
+    return f"the pretrained model '{name}', nothing to train"
+
+
+def _draw_reconstructions(media: MediaStore, rows: NDArray[np.int64]) -> Draw:
+    """Return what shows pictures above their reconstructions."""
+    real = media.read(rows[np.linspace(0, len(rows) - 1, GRID).astype(int)])
+    x = torch.from_numpy(real)
+    eps_seeds = list(range(GRID))
+
+    def draw(models: Mapping[str, nn.Module]) -> NDArray[np.uint8]:
+        autoencoder = cast("Unified", models["model"]).autoencoder
+        device = next(autoencoder.parameters()).device
+        with torch.no_grad():
+            z = autoencoder.encode(x.to(device))
+        z_0 = autoencoder.noise(z, NoiseSource(eps_seeds, z.shape[1:], device=device)())
+        made = autoencoder.decode(z_0, seeds=eps_seeds, sampler=GRID_SAMPLER)
+        both = np.concatenate([to_uint8(real), to_uint8(made.cpu().numpy())])
+        return tile(both, columns=GRID, scale=2)
+
+    return draw
+
+
+def _device(run: Run) -> str:
+    accelerator = run.config.latents.fit.accelerator
+    wanted = accelerator in ("auto", "gpu", "cuda")
+    return "cuda" if wanted and torch.cuda.is_available() else "cpu"
