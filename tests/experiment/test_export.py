@@ -19,6 +19,11 @@ def shipped(tiny_run, tmp_path_factory):
     return folder
 
 
+def export_of(run, folder):
+    export(run, folder)
+    return folder
+
+
 def run_up_to(run: Run, last: str) -> None:
     names = list(STAGES)
     stages = [STAGES[name] for name in names[: names.index(last) + 1]]
@@ -46,6 +51,15 @@ def test_a_run_starts_from_it_and_conditions_it(tiny_run, shipped, make_config, 
     for ours, theirs in (("autoencoder",) * 2, ("prior",) * 2, ("base_unconditional", "base")):
         stored = json.loads((shipped / theirs / "manifest.json").read_text())
         assert run.fingerprint(ours) == stored["fingerprint"]
+    again = export_of(run, tmp_path / "again")  # nothing is rounded twice, or renamed
+    for part in ("autoencoder", "prior", "base"):
+        assert (again / part / "model.safetensors").read_bytes() == (
+            shipped / part / "model.safetensors"
+        ).read_bytes()
+        if part != "base":
+            assert (again / part / "manifest.json").read_bytes() == (
+                shipped / part / "manifest.json"
+            ).read_bytes()
     pipeline = Pipeline.load(run.folder)
     made = pipeline.generate(pipeline.factors.users[np.arange(2)], guidance=1.0)
     assert made.media.shape == (2, 3, 1, 16, 16)

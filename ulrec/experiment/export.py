@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ulrec.checkpoint import load_component, write_text
+from ulrec.checkpoint import copy_artefact, load_component, write_text
 from ulrec.errors import ArtefactError
 from ulrec.experiment.runner import Run
 from ulrec.experiment.train_latents import load_prior
@@ -15,6 +15,8 @@ from ulrec.models.components import save_model
 from ulrec.pipeline import load_autoencoder, load_base
 
 __all__ = ["export"]
+
+HALF = torch.float16
 
 
 def export(run: Run, out: str | Path) -> str:
@@ -56,28 +58,7 @@ def export(run: Run, out: str | Path) -> str:
 
 
 def _write(run: Run, folder: Path) -> list[str]:
-    half = torch.float16
-    autoencoder, trained_as = load_autoencoder(run.path("autoencoder"))
-    fingerprint = save_model(
-        autoencoder,
-        folder / "autoencoder",
-        kind="autoencoder",
-        config=autoencoder.config,
-        info={"seed": run.config.seed, "trained_as": trained_as},
-        dtype=half,
-    )
-    prior = load_prior(run)
-    info = load_component(run.path("prior"), kind="prior").manifest.info
-    made_from = {"autoencoder": fingerprint}
-    save_model(
-        prior,
-        folder / "prior",
-        kind="prior",
-        config=prior.config,
-        made_from=made_from,
-        info=info,
-        dtype=half,
-    )
+    fingerprint = _write_latents(run, folder)
     parts = ["autoencoder", "prior"]
     if run.path("base_unconditional").is_dir():
         base, base_from = load_base(run.path("base_unconditional"))
@@ -87,17 +68,45 @@ def _write(run: Run, folder: Path) -> list[str]:
             folder / "base",
             kind="base",
             config=base.config,
-            made_from=made_from,
+            made_from={"autoencoder": fingerprint},
             info={"seed": run.config.seed},
-            dtype=half,
+            dtype=HALF,
         )
         parts.append("base")
     write_text(folder / "config.yaml", run.path("config.yaml").read_text(encoding="utf-8"))
     return parts
 
 
+def _write_latents(run: Run, folder: Path) -> str:
+    """Write autoencoder and prior; what came from an export goes on as it is."""
+    if run.config.latents.pretrained is not None:
+        copy_artefact(run.path("prior"), folder / "prior", kind="prior")
+        return copy_artefact(run.path("autoencoder"), folder / "autoencoder", kind="autoencoder")
+    autoencoder, trained_as = load_autoencoder(run.path("autoencoder"))
+    fingerprint = save_model(
+        autoencoder,
+        folder / "autoencoder",
+        kind="autoencoder",
+        config=autoencoder.config,
+        info={"seed": run.config.seed, "trained_as": trained_as},
+        dtype=HALF,
+    )
+    prior = load_prior(run)
+    save_model(
+        prior,
+        folder / "prior",
+        kind="prior",
+        config=prior.config,
+        made_from={"autoencoder": fingerprint},
+        info=load_component(run.path("prior"), kind="prior").manifest.info,
+        dtype=HALF,
+    )
+    return fingerprint
+
+
 def _require_own(run: Run, base_from: dict[str, str]) -> None:
-    if base_from.get("latents") != run.fingerprint("latents"):
+    own = {"latents": run.fingerprint("latents"), "autoencoder": run.fingerprint("autoencoder")}
+    if any(own[name] != fingerprint for name, fingerprint in base_from.items()):
         raise ArtefactError(
             f"{run.path('base_unconditional')} was trained on other latents than the run's; run "
             "`ulrec train-base` again"
