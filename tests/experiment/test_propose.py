@@ -294,6 +294,21 @@ def test_weights_of_zero_are_left_out(tmp_path):
     assert json.dumps([f.text for f in proposal.findings]).count("weight 0 or less") == 1
 
 
+def test_a_catalogue_of_other_items_is_an_error(tmp_path):
+    put(tmp_path, ["1.png"])
+    items = pl.DataFrame({"item_id": [1]})
+    table = pl.DataFrame({"user": [1], "item": [9], "time": [1]})
+    error = propose(tmp_path, table, catalogue=items).findings[0]
+    assert error.level == "error" and "ids such as 9 there and 1 here" in error.text
+
+
+def test_likes_without_pictures_are_an_error(tmp_path):
+    put(tmp_path, ["1.png"])
+    table = pl.DataFrame({"user": [1, 1], "item": [1, 2], "rating": [2, 5]})
+    error = propose(tmp_path, table).findings[0]
+    assert error.level == "error" and "weight of 4 or more" in error.text
+
+
 def test_force_is_asked_for(tmp_path):
     put(tmp_path / "shop", ["1.png", "2.png"])
     table = pl.DataFrame({"user": [1, 1], "item": [1, 2], "time": [1, 2]})

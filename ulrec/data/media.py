@@ -9,9 +9,11 @@ import functools
 import json
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,15 +29,7 @@ from ulrec.data.pictures import CHANNELS, Decoded, MediaConfig, decode
 from ulrec.data.schema import IMAGE, ITEM_ID, MASK, PATH
 from ulrec.errors import DataError
 
-__all__ = [
-    "Decoded",
-    "MediaConfig",
-    "MediaStore",
-    "Quarantined",
-    "decode",
-    "prepare_media",
-    "to_uint8",
-]
+__all__ = ["MediaConfig", "MediaStore", "Quarantined", "decode", "prepare_media", "to_uint8"]
 
 KIND = "media"
 BATCH = 128
@@ -199,19 +193,17 @@ def prepare_media(
     with new_artefact(folder, kind=KIND, made_from=made_from, info=info) as temporary:
         kept = _Writer(temporary, source.num_rows, config)
         with ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool:
-            for batch in source.batches():
-                for entry, result in zip(batch, pool.map(load, batch), strict=True):
-                    if isinstance(result, str):
-                        quarantine.append(Quarantined(item_id=entry.item_id, reason=result))
-                    else:
-                        kept.append(entry.item_id, result)
-                if progress is not None:
-                    progress(len(kept.ids) + len(quarantine), source.num_rows)
+            for done, (entry, result) in enumerate(_in_order(pool, load, source.entries()), 1):
+                if isinstance(result, str):
+                    quarantine.append(Quarantined(item_id=entry.item_id, reason=result))
+                else:
+                    kept.append(entry.item_id, result)
+                if progress is not None and (done % BATCH == 0 or done == source.num_rows):
+                    progress(done, source.num_rows)
         _judge(quarantine, source.num_rows, config)
         info.update(num_items=len(kept.ids), num_quarantined=len(quarantine))
         kept.close()
-        listed = [{"item_id": entry.item_id, "reason": entry.reason} for entry in quarantine]
-        text = json.dumps(listed, indent=1, ensure_ascii=False)
+        text = json.dumps([asdict(entry) for entry in quarantine], indent=1, ensure_ascii=False)
         (temporary / "quarantine.json").write_text(text, encoding="utf-8")
     return MediaStore.open(folder)
 
@@ -265,19 +257,30 @@ class _Source:
             column = self.table.column(ITEM_ID)
         IdMap(column.to_pylist())
 
-    def batches(self) -> Iterator[list[_Entry]]:
+    def entries(self) -> Iterator[_Entry]:
         """Yield rows in order."""
         if isinstance(self.table, Path):
             with pq.ParquetFile(self.table) as file:
-                for batch in file.iter_batches(BATCH, columns=self.columns):
-                    yield _entries(batch.to_pylist())
+                yield from _entries(file.iter_batches(BATCH, columns=self.columns))
         else:
-            for batch in self.table.select(self.columns).to_batches(max_chunksize=BATCH):
-                yield _entries(batch.to_pylist())
+            yield from _entries(self.table.select(self.columns).to_batches(max_chunksize=BATCH))
 
 
-def _entries(rows: Iterable[dict[str, Any]]) -> list[_Entry]:
-    return [_Entry(row[ITEM_ID], row.get(IMAGE, row.get(PATH)), row.get(MASK)) for row in rows]
+def _entries(batches: Iterable[pa.RecordBatch]) -> Iterator[_Entry]:
+    for row in (row for batch in batches for row in batch.to_pylist()):
+        yield _Entry(row[ITEM_ID], row.get(IMAGE, row.get(PATH)), row.get(MASK))
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, load: Callable[[_Entry], Decoded | str], entries: Iterable[_Entry]
+) -> Iterator[tuple[_Entry, Decoded | str]]:
+    """Load ahead of what is written, so that no thread waits for the largest picture of a batch."""
+    submitted = ((entry, pool.submit(load, entry)) for entry in entries)
+    waiting = deque(islice(submitted, BATCH))
+    while waiting:
+        waiting.extend(islice(submitted, 1))
+        entry, future = waiting.popleft()
+        yield entry, future.result()
 
 
 def _parquet_shape(path: Path) -> tuple[pa.Schema, int]:

@@ -173,9 +173,10 @@ def _colour_and_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | No
     """Return a picture of any mode as RGB and, if it is not opaque, its alpha."""
     if image.mode.startswith(("I", "F")):
         return _eight_bits(image).convert("RGB"), None
+    # Pillow copies a picture that is converted to the mode it has.
     if not image.has_transparency_data:
-        return image.convert("RGB"), None
-    rgba = image.convert("RGBA")
+        return image if image.mode == "RGB" else image.convert("RGB"), None
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha = rgba.getchannel("A")
     return rgba.convert("RGB"), None if alpha.getextrema() == (255, 255) else alpha
 

@@ -24,6 +24,7 @@ from ulrec.experiment.intake.catalogue import (
     items_of_folder,
     items_of_table,
     rename_catalogue,
+    rooted,
     with_categories,
     with_concepts,
 )
@@ -206,7 +207,7 @@ def _look(
         raise DataError(f"{_name(media)} is no folder; give the folder, or one table of all items")
     else:
         table = rename_catalogue(_read(media, report.findings), report.findings)
-        root, listed = _rooted(
+        root, listed = rooted(
             table, Path() if isinstance(media, pl.DataFrame) else Path(media).parent
         )
         column = IMAGE if IMAGE in listed.columns else PATH
@@ -221,20 +222,6 @@ def _look(
 
 def _is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLE_ENDINGS and not path.is_dir()
-
-
-def _rooted(table: pl.DataFrame, root: Path) -> tuple[Path, pl.DataFrame]:
-    """Return what the paths are relative to; absolute ones are cut at the folder they share."""
-    if PATH not in table.columns:
-        if IMAGE not in table.columns:
-            raise DataError("the table of media has neither 'path' nor 'image'; add one of them")
-        return root, table
-    paths = [Path(p) for p in table[PATH].drop_nulls().to_list()]
-    if not paths or not all(path.is_absolute() for path in paths):
-        return root, table
-    shared = Path(os.path.commonpath([path.parent for path in paths]))
-    cut = [None if p is None else Path(p).relative_to(shared).as_posix() for p in table[PATH]]
-    return shared, table.with_columns(pl.Series(PATH, cut, dtype=pl.String))
 
 
 def _guess(interactions: Table | None, survey: Survey, out: Path, report: Report) -> Guess | None:
@@ -329,6 +316,11 @@ def _with_interactions(
 ) -> tuple[Recipe, pl.DataFrame | None]:
     table = guess.table
     known = table.filter(pl.col(ITEM_ID).is_in(items[ITEM_ID].to_list()))
+    if known.is_empty():
+        raise DataError(
+            f"no interaction names an item that has a picture: ids such as {table[ITEM_ID][0]!r}"
+            f" there and {items[ITEM_ID][0]!r} here; write the ids of both tables alike"
+        )
     describe_interactions(table, known, report)
     min_weight = 0.0
     if WEIGHT in table.columns:
@@ -340,6 +332,8 @@ def _with_interactions(
         text = f"{len(table) - len(written):,} interactions of weight 0 or less are left out"
         report.findings.append(Finding(level="note", text=text))
     likes = ready(known, min_weight)
+    if likes.is_empty():
+        raise DataError(f"no item with a picture has a weight of {min_weight:g} or more; add likes")
     if TIMESTAMP in table.columns:
         times = table[TIMESTAMP]
         first, last = (
@@ -350,7 +344,8 @@ def _with_interactions(
         report.facts.append(("split", f"{chosen}: {told}"))
     else:
         chosen = "leave_last"
-        written = table.with_columns(pl.lit(0, pl.Int64).alias(TIMESTAMP))
+        kept = table if written is None else written
+        written = kept.with_columns(pl.lit(0, pl.Int64).alias(TIMESTAMP))
         text = "the interactions have no times: one like of each user, drawn at random, is held out"
         remedy = "add a column 'timestamp' for a split that does not look into the future"
         report.findings.append(Finding(level="warning", text=text, remedy=remedy))

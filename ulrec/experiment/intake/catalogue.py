@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
     "items_of_folder",
     "items_of_table",
     "rename_catalogue",
+    "rooted",
     "with_categories",
     "with_concepts",
 ]
@@ -141,6 +143,20 @@ def items_of_table(
             f" {_examples(pictures[PATH].to_list())}; check the folder, or add a column 'path'"
         )
     return found, rule
+
+
+def rooted(table: pl.DataFrame, root: Path) -> tuple[Path, pl.DataFrame]:
+    """Return what the paths are relative to; absolute ones are cut at the folder they share."""
+    if PATH not in table.columns:
+        if IMAGE not in table.columns:
+            raise DataError("the table of media has neither 'path' nor 'image'; add one of them")
+        return root, table
+    paths = [Path(p) for p in table[PATH].drop_nulls().to_list()]
+    if not paths or not all(path.is_absolute() for path in paths):
+        return root, table
+    shared = Path(os.path.commonpath([path.parent for path in paths]))
+    cut = [None if p is None else Path(p).relative_to(shared).as_posix() for p in table[PATH]]
+    return shared, table.with_columns(pl.Series(PATH, cut, dtype=pl.String))
 
 
 def with_categories(items: pl.DataFrame, *, everywhere: bool) -> tuple[pl.DataFrame, str]:
