@@ -120,6 +120,18 @@ def test_added_condition_changes_nothing_before_its_training(base):
     assert torch.equal(*drawn)
 
 
+def test_users_may_be_learnt_under_another_weighting(base):
+    kept = add_condition(base, cond_width=6)
+    assert kept.config.weighting == base.config.weighting
+    lower = Weighting(name="sigmoid", bias=base.config.weighting.bias - 3)
+    other = add_condition(base, cond_width=6, weighting=lower)
+    z, t = torch.randn(4, *SHAPE), torch.full((4,), 0.5)
+    eps = torch.randn(z.shape)
+    ratio = other.nats(z, t=t, eps=eps) / kept.nats(z, t=t, eps=eps)
+    logsnr = base.config.schedule_z(t)
+    torch.testing.assert_close(ratio, lower(logsnr) / base.config.weighting(logsnr))
+
+
 def test_added_condition_is_a_copy(base):
     before = base.network.out.weight.clone()
     conditioned = add_condition(base, cond_width=6)

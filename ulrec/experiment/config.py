@@ -109,6 +109,9 @@ class BaseStage:
         Of users; ``num_factors`` is taken from the factors.
     unconditional, conditional
         How each of the two is trained.
+    conditional_weighting
+        Of the noise levels while users are learnt; None keeps the base's. Users differ where there
+        is much noise: a lower bias puts more of the training there.
     """
 
     pretrained: str | None = None
@@ -117,6 +120,7 @@ class BaseStage:
     conditioner: UserConditionerConfig = UserConditionerConfig()
     unconditional: FitConfig = FitConfig(batch_size=64)
     conditional: FitConfig = FitConfig(batch_size=64)
+    conditional_weighting: Weighting | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

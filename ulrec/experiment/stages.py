@@ -103,7 +103,9 @@ _ALL: tuple[Stage, ...] = (
         name="condition",
         help="stage 2, users: the base learns what each of them likes",
         run=_lazily("train_base", "condition"),
-        settings=lambda config: _plain(config.base.conditioner, config.base.conditional),
+        settings=lambda config: _plain(
+            config.base.conditioner, config.base.conditional, config.base.conditional_weighting
+        ),
         inputs=("base_unconditional", "latents", "items", "interactions", "recommender", "factors"),
         outputs=("base", "conditioner"),
     ),

@@ -103,7 +103,7 @@ def condition(run: Run) -> str:
     conditioner = UserConditioner(settings)
     conditioner.standardise(torch.from_numpy(seen_without))
     task = BaseTask(
-        add_condition(base, cond_width=settings.width),
+        add_condition(base, cond_width=settings.width, weighting=config.conditional_weighting),
         conditioner,
         optimiser=config.conditional.optimiser,
         num_steps=config.conditional.num_steps,
@@ -112,7 +112,9 @@ def condition(run: Run) -> str:
     made_from = {"latents": latents.manifest.fingerprint, "factors": str(factors.fingerprint)}
     started_from = run.fingerprint("base_unconditional")
     folder = training_folder(
-        run, "condition", [settings, config.conditional, made_from, started_from]
+        run,
+        "condition",
+        [settings, config.conditional, config.conditional_weighting, made_from, started_from],
     )
     trained = fit(
         task,

@@ -149,10 +149,11 @@ class Base(nn.Module):
         return Sampled(z_0, z_hat)
 
 
-def add_condition(base: Base, *, cond_width: int) -> Base:
+def add_condition(base: Base, *, cond_width: int, weighting: Weighting | None = None) -> Base:
     """Return a copy of an unconditional base that takes condition tokens of width E.
 
-    The new layers start at zero: whatever the condition, the output is bit-equal to ``base``'s.
+    The new layers start at zero: whatever the condition, the output is bit-equal to ``base``'s. It
+    is trained on under ``weighting``, the base's own by default.
 
     Raises
     ------
@@ -162,6 +163,10 @@ def add_condition(base: Base, *, cond_width: int) -> Base:
     if base.config.network.cond_width is not None:
         raise ValueError("this base already takes a condition; start from an unconditional one")
     network = dataclasses.replace(base.config.network, cond_width=cond_width)
-    conditioned = Base(dataclasses.replace(base.config, network=network))
+    conditioned = Base(
+        dataclasses.replace(
+            base.config, network=network, weighting=weighting or base.config.weighting
+        )
+    )
     conditioned.load_state_dict({**conditioned.state_dict(), **base.state_dict()})
     return conditioned
