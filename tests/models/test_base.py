@@ -128,7 +128,7 @@ def test_users_may_be_learnt_under_another_weighting(base):
     z, t = torch.randn(4, *SHAPE), torch.full((4,), 0.5)
     eps = torch.randn(z.shape)
     ratio = other.nats(z, t=t, eps=eps) / kept.nats(z, t=t, eps=eps)
-    logsnr = base.config.schedule_z(t)
+    logsnr = base.config.schedule_z.logsnr(t)
     torch.testing.assert_close(ratio, lower(logsnr) / base.config.weighting(logsnr))
 
 
