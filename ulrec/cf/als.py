@@ -12,13 +12,14 @@ from scipy import sparse
 
 from ulrec.cf import least_squares
 from ulrec.cf.base import (
+    factors_of,
     require_fitted,
     require_histories,
     require_pairs,
     require_same_items,
     single_blas_thread,
+    turned,
 )
-from ulrec.config import to_mapping
 from ulrec.data.factors import Factors
 from ulrec.data.ids import IdMap, Ids
 from ulrec.data.interactions import Interactions
@@ -116,15 +117,7 @@ class ALS:
 
     def factors(self) -> Factors:
         """Return user and item factors in float32, flagged as ones that fold in."""
-        require_fitted(self)
-        return Factors(
-            user_factors=self.user_factors_.astype(np.float32),
-            item_factors=self.item_factors_.astype(np.float32),
-            users=self.users_,
-            items=self.items_,
-            can_fold_in=True,
-            info={"model": "als", "config": to_mapping(self.config)},
-        )
+        return factors_of(self, name="als", can_fold_in=True)
 
     def fold_in(self, user_items: sparse.csr_matrix) -> NDArray[np.float32]:
         """Return exact factors (B, R) for the histories (B, I); zeros for an empty one."""
@@ -157,11 +150,7 @@ class ALS:
 
     def rotated(self, rotation: NDArray[np.float64]) -> Self:
         """Return a copy with both factors turned; the penalty |x|^2 does not feel a rotation."""
-        require_fitted(self)
-        other = copy.copy(self)
-        other.item_factors_ = self.item_factors_ @ rotation
-        other.user_factors_ = self.user_factors_ @ rotation
-        return other
+        return turned(self, rotation, "item_factors_", "user_factors_")
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return both factor matrices in float64."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from ulrec.config import to_mapping
 from ulrec.data.factors import Factors
 from ulrec.data.ids import IdMap, Ids
 from ulrec.data.interactions import Interactions
@@ -22,6 +24,8 @@ __all__ = [
     "EmbeddingModel",
     "FactorModel",
     "Recommender",
+    "factors_of",
+    "known_factors",
     "recommend",
     "require_fitted",
     "require_histories",
@@ -29,9 +33,12 @@ __all__ = [
     "require_same_items",
     "require_user_ids",
     "single_blas_thread",
+    "turned",
 ]
 
 USERS_AT_ONCE = 256
+
+M = TypeVar("M", bound="Recommender")
 
 
 class Recommender(Protocol):
@@ -240,6 +247,38 @@ def require_same_items(model: Recommender, interactions: Interactions) -> None:
         f"the model knows {len(known)} items in their order, the interactions have {len(given)}, "
         f"{missing} of them unknown to it; build both with one items map"
     )
+
+
+def factors_of(model: Any, *, name: str, can_fold_in: bool) -> Factors:
+    """Return ``user_factors_`` and ``item_factors_`` of a fitted model in float32."""
+    require_fitted(model)
+    return Factors(
+        user_factors=model.user_factors_.astype(np.float32),
+        item_factors=model.item_factors_.astype(np.float32),
+        users=model.users_,
+        items=model.items_,
+        can_fold_in=can_fold_in,
+        info={"model": name, "config": to_mapping(model.config)},
+    )
+
+
+def turned(model: M, rotation: NDArray[np.float64], *names: str) -> M:
+    """Return a copy of a fitted model with the named arrays (.., R) multiplied by a rotation.
+
+    They keep their precision; products of users and items do not change.
+    """
+    require_fitted(model)
+    other = copy.copy(model)
+    for name in names:
+        array = getattr(model, name)
+        setattr(other, name, (array @ rotation).astype(array.dtype))
+    return other
+
+
+def known_factors(model: Any, user_ids: Ids | None, *, num_users: int, reason: str) -> Any:
+    """Return the fitted factors (B, R) of users named by id; zeros for those not fitted."""
+    rows = model.users_.find(require_user_ids(user_ids, num_users=num_users, reason=reason))
+    return np.where(rows[:, None] >= 0, model.user_factors_[rows], np.float32(0))
 
 
 def require_pairs(interactions: Interactions) -> None:

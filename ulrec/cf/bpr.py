@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -11,13 +10,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ulrec.cf.base import (
+    factors_of,
+    known_factors,
     require_fitted,
     require_histories,
     require_pairs,
-    require_user_ids,
     single_blas_thread,
+    turned,
 )
-from ulrec.config import to_mapping
 from ulrec.data.factors import Factors
 from ulrec.data.ids import IdMap, Ids
 from ulrec.data.interactions import Interactions
@@ -118,32 +118,17 @@ class BPR:
         require_fitted(self)
         require_histories(user_items, num_items=len(self.items_))
         reason = "BPR cannot tell a user from a history"
-        rows = self.users_.find(
-            require_user_ids(user_ids, num_users=user_items.shape[0], reason=reason)
-        )
-        x = np.where(rows[:, None] >= 0, self.user_factors_[rows], np.float32(0))  # (B, R)
+        x = known_factors(self, user_ids, num_users=user_items.shape[0], reason=reason)
         with single_blas_thread():
             return np.asarray(x @ self.item_factors_.T + self.item_bias_, np.float32)
 
     def factors(self) -> Factors:
         """Return x and y without the bias, flagged as factors that do not fold in."""
-        require_fitted(self)
-        return Factors(
-            user_factors=self.user_factors_,
-            item_factors=self.item_factors_,
-            users=self.users_,
-            items=self.items_,
-            can_fold_in=False,
-            info={"model": "bpr", "config": to_mapping(self.config)},
-        )
+        return factors_of(self, name="bpr", can_fold_in=False)
 
     def rotated(self, rotation: NDArray[np.float64]) -> Self:
         """Return a copy with both factors turned; the bias stays."""
-        require_fitted(self)
-        other = copy.copy(self)
-        other.item_factors_ = (self.item_factors_ @ rotation).astype(np.float32)
-        other.user_factors_ = (self.user_factors_ @ rotation).astype(np.float32)
-        return other
+        return turned(self, rotation, "item_factors_", "user_factors_")
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return factors and bias in float32."""

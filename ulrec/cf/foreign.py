@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -11,8 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ulrec.cf.base import require_fitted, require_histories, require_user_ids, single_blas_thread
-from ulrec.config import to_mapping
+from ulrec.cf.base import (
+    factors_of,
+    known_factors,
+    require_fitted,
+    require_histories,
+    single_blas_thread,
+    turned,
+)
 from ulrec.data.factors import Factors, read_factors
 from ulrec.data.ids import IdMap, Ids
 from ulrec.data.interactions import Interactions
@@ -119,32 +124,17 @@ class Foreign:
         require_fitted(self)
         require_histories(user_items, num_items=len(self.items_))
         reason = "foreign factors cannot tell a user from a history"
-        rows = self.users_.find(
-            require_user_ids(user_ids, num_users=user_items.shape[0], reason=reason)
-        )
-        x = np.where(rows[:, None] >= 0, self.user_factors_[rows], np.float32(0))  # (B, R)
+        x = known_factors(self, user_ids, num_users=user_items.shape[0], reason=reason)
         with single_blas_thread():
             return np.asarray(x @ self.item_factors_.T)
 
     def factors(self) -> Factors:
         """Return the factors on the run's rows, flagged as ones that do not fold in."""
-        require_fitted(self)
-        return Factors(
-            user_factors=self.user_factors_,
-            item_factors=self.item_factors_,
-            users=self.users_,
-            items=self.items_,
-            can_fold_in=False,
-            info={"model": "foreign", "config": to_mapping(self.config)},
-        )
+        return factors_of(self, name="foreign", can_fold_in=False)
 
     def rotated(self, rotation: NDArray[np.float64]) -> Self:
         """Return a copy with both factors turned."""
-        require_fitted(self)
-        other = copy.copy(self)
-        other.item_factors_ = (self.item_factors_ @ rotation).astype(np.float32)
-        other.user_factors_ = (self.user_factors_ @ rotation).astype(np.float32)
-        return other
+        return turned(self, rotation, "item_factors_", "user_factors_")
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return both factors in float32: the files are not needed again."""

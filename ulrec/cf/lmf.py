@@ -21,13 +21,14 @@ from scipy import sparse
 from scipy.special import expit
 
 from ulrec.cf.base import (
+    factors_of,
     require_fitted,
     require_histories,
     require_pairs,
     require_same_items,
     single_blas_thread,
+    turned,
 )
-from ulrec.config import to_mapping
 from ulrec.data.factors import Factors
 from ulrec.data.ids import IdMap, Ids
 from ulrec.data.interactions import Interactions
@@ -155,15 +156,7 @@ class LMF:
 
     def factors(self) -> Factors:
         """Return x and y in float32, flagged as factors that fold in."""
-        require_fitted(self)
-        return Factors(
-            user_factors=self.user_factors_.astype(np.float32),
-            item_factors=self.item_factors_.astype(np.float32),
-            users=self.users_,
-            items=self.items_,
-            can_fold_in=True,
-            info={"model": "lmf", "config": to_mapping(self.config)},
-        )
+        return factors_of(self, name="lmf", can_fold_in=True)
 
     def fold_in(self, user_items: sparse.csr_matrix) -> NDArray[np.float32]:
         """Return the optimal x (B, R) for the histories (B, I); zeros for an empty one."""
@@ -198,11 +191,7 @@ class LMF:
 
     def rotated(self, rotation: Matrix) -> Self:
         """Return a copy with both factors turned; the biases stay, |x|^2 feels no rotation."""
-        require_fitted(self)
-        other = copy.copy(self)
-        other.item_factors_ = self.item_factors_ @ rotation
-        other.user_factors_ = self.user_factors_ @ rotation
-        return other
+        return turned(self, rotation, "item_factors_", "user_factors_")
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return factors, biases and shares in float64."""
