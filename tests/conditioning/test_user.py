@@ -109,3 +109,66 @@ def test_factors_of_another_width_are_refused(users):
 def test_a_dropout_that_is_no_share_is_refused(dropout):
     with pytest.raises(ValueError, match=r"dropout has to lie in \[0, 1\]"):
         UserConditionerConfig(dropout=dropout)
+
+
+SHAPE = (2, 1, 3, 2)
+
+
+@pytest.fixture
+def shifting():
+    torch.manual_seed(0)
+    return UserConditioner(UserConditionerConfig(num_factors=5, latent_shape=SHAPE, ridge=0.01))
+
+
+def pairs(num=400):
+    generator = torch.Generator().manual_seed(1)
+    factors = 3 * torch.randn(num, 5, generator=generator) + 1
+    z = torch.randn(30, *SHAPE, generator=generator)
+    return factors, z, torch.randint(30, (num,), generator=generator)
+
+
+def test_the_shift_is_the_ridge_regression_of_the_latents(shifting):
+    factors, z, rows = pairs()
+    shifting.standardise(factors)
+    shifting.fit_shift(factors, z, rows)
+    x = ((factors - factors.mean(0)) / factors.std(0, correction=0)).double()
+    y = z[rows].flatten(1).double()  # one row a pair
+    eye = torch.eye(5, dtype=torch.float64)
+    wanted = torch.linalg.solve(x.T @ x / 400 + 0.01 * eye, x.T @ (y - y.mean(0)) / 400)
+    torch.testing.assert_close(shifting.to_shift.double(), wanted, rtol=1e-4, atol=1e-6)
+    shift = shifting(factors[:3]).shift
+    assert shift.shape == (3, *SHAPE)
+    torch.testing.assert_close(shift.flatten(1).double(), x[:3] @ wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_linear_taste_is_found(shifting):
+    """Latents that are a linear map of the factors come back, shrunk by 1 / (1 + ridge)."""
+    generator = torch.Generator().manual_seed(2)
+    factors = torch.randn(1000, 5, generator=generator)
+    taste = torch.randn(5, 12, generator=generator)
+    z = (factors @ taste).unflatten(1, SHAPE)
+    shifting.standardise(factors)
+    shifting.fit_shift(factors, z, torch.arange(1000))
+    found = shifting(factors).shift
+    torch.testing.assert_close(1.01 * found, z - z.mean(0), rtol=0.02, atol=0.02)
+
+
+def test_nobody_and_the_mean_user_are_not_shifted(shifting):
+    factors, z, rows = pairs()
+    shifting.standardise(factors)
+    shifting.fit_shift(factors, z, rows)
+    assert shifting.null(2).shift is None
+    keep = torch.tensor([True, False])
+    shift = shifting(factors[:2], keep=keep).shift
+    assert shift[0].abs().max() > 0.01
+    assert torch.equal(shift[1], torch.zeros(SHAPE))
+    assert shifting(factors.mean(0, keepdim=True)).shift.abs().max() < 1e-5
+
+
+def test_no_latents_no_shift(users):
+    assert users(torch.randn(2, 5)).shift is None
+
+
+def test_a_ridge_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="ridge"):
+        UserConditionerConfig(ridge=0.0)

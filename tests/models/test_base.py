@@ -185,3 +185,31 @@ def test_other_grids(shape, randomised):
     config = BaseConfig(latent_shape=shape, network=network, schedule_z=schedule)
     drawn = randomised(Base(config)).sample(seeds=[0], sampler=SamplerConfig(num_steps=2))
     assert drawn.x_0.shape == (1, *shape)
+
+
+def test_a_shift_is_exact_for_gaussian_latents(config):
+    """A fresh base is the exact denoiser of N(0, 1); with shift mu, that of N(mu, 1)."""
+    torch.manual_seed(0)
+    base = add_condition(Base(config), cond_width=6).double()
+    mu = torch.randn(3, *SHAPE, dtype=torch.float64)
+    cond = Cond(condition(3).tokens.double(), condition(3).mask, mu)
+    z_t = torch.randn(3, *SHAPE, dtype=torch.float64)
+    logsnr = torch.tensor([-6.0, 0.0, 4.0], dtype=torch.float64)
+    alpha2 = torch.sigmoid(logsnr)[:, None, None, None, None]
+    exact = mu + alpha2.sqrt() * (z_t - alpha2.sqrt() * mu)
+    torch.testing.assert_close(base.denoise(z_t, logsnr, cond).double(), exact, atol=1e-6, rtol=0)
+
+
+def test_what_is_drawn_lies_where_the_shift_says(config):
+    base = add_condition(Base(config), cond_width=6)
+    mu = torch.tensor([2.0, -1.0]).repeat_interleave(256)[:, None, None, None, None]
+    cond = Cond(condition(512).tokens, condition(512).mask, mu.expand(-1, *SHAPE))
+    sampler = SamplerConfig(num_steps=50)
+    for guidance in (1.0, 2.0):  # guidance moves on along the shift
+        null = Cond(cond.tokens, cond.mask)
+        drawn = base.sample(
+            cond, seeds=range(512), null=null, guidance=guidance, sampler=sampler
+        ).x_0
+        means = drawn.unflatten(0, (2, 256)).mean(dim=(1, 2, 3, 4, 5))
+        torch.testing.assert_close(means, guidance * torch.tensor([2.0, -1.0]), atol=0.1, rtol=0.05)
+        assert 0.9 < drawn[:256].std() < 1.1

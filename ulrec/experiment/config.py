@@ -106,7 +106,7 @@ class BaseStage:
     network, weighting
         Of the base.
     conditioner
-        Of users; ``num_factors`` is taken from the factors.
+        Of users; ``num_factors`` and ``latent_shape`` are taken from factors and latents.
     unconditional, conditional
         How each of the two is trained.
     conditional_weighting

@@ -98,10 +98,16 @@ def condition(run: Run) -> str:
     factors = Factors.load(run.path("factors"))
     item_rows, seen_without = training_pairs(run, latents)
     config = run.config.base
-    settings = dataclasses.replace(config.conditioner, num_factors=factors.num_factors)
+    settings = dataclasses.replace(
+        config.conditioner,
+        num_factors=factors.num_factors,
+        latent_shape=cast("tuple[int, int, int, int]", tuple(latents.z.shape[1:])),
+    )
     torch.manual_seed(run.config.seed + 1)
     conditioner = UserConditioner(settings)
-    conditioner.standardise(torch.from_numpy(seen_without))
+    known = torch.from_numpy(seen_without)
+    conditioner.standardise(known)
+    conditioner.fit_shift(known, torch.from_numpy(np.array(latents.z)), torch.from_numpy(item_rows))
     task = BaseTask(
         add_condition(base, cond_width=settings.width, weighting=config.conditional_weighting),
         conditioner,

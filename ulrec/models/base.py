@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ulrec.diffusion.loss import diffusion_loss, stratified_times
-from ulrec.diffusion.process import x_from_v
+from ulrec.diffusion.process import expand, x_from_v
 from ulrec.diffusion.sampler import NoiseSource, Sampled, SamplerConfig, guided, sample
 from ulrec.diffusion.schedule import Schedule
 from ulrec.diffusion.weighting import Weighting
@@ -58,8 +58,16 @@ class Base(nn.Module):
         self.network = LatentTransformer(config.network, channels=config.latent_shape[0])
 
     def denoise(self, z_t: Tensor, logsnr: Tensor, cond: Cond | None = None) -> Tensor:
-        """Return z_hat for z_t (B, D, f, h, w) at logsnr (B,)."""
-        return x_from_v(z_t, logsnr, self.network(z_t, logsnr, cond).float())
+        """Return z_hat for z_t (B, D, f, h, w) at logsnr (B,).
+
+        A condition's shift mu moves it by sigma^2 mu. For latents of N(mu, 1) that is exact: where
+        alpha z_t is the posterior mean of N(0, 1), that of N(mu, 1) is alpha z_t + sigma^2 mu. What
+        else the condition means is the network's to learn.
+        """
+        z_hat = x_from_v(z_t, logsnr, self.network(z_t, logsnr, cond).float())
+        if cond is not None and cond.shift is not None:
+            z_hat = z_hat + expand(torch.sigmoid(-logsnr), z_t) * cond.shift
+        return z_hat
 
     def nats(
         self,

@@ -30,11 +30,14 @@ OCTAVES = 4
 class Cond(NamedTuple):
     """A condition: ``tokens`` (B, N, E) and their ``mask`` (B, N), True where one is in use.
 
-    Every sample has at least one token in use: each source brings its learned null.
+    Every sample has at least one token in use: each source brings its learned null. ``shift``,
+    where there is one, says how far from the mean of all latents those of the condition lie on
+    average, (B, D, f, h, w); networks do not look at it.
     """
 
     tokens: Tensor
     mask: Tensor
+    shift: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
