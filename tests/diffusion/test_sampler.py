@@ -190,6 +190,18 @@ def test_guidance(scale, expected, asked):
     assert denoise.asked == asked
 
 
+def test_guidance_ends_where_it_is_told_to():
+    """Up to logsnr -1 two evaluations, above it the condition alone."""
+    denoise = Recorder()
+    guide = guided(denoise, 2.0, scale=3.0, until=-1.0)
+    x_t = torch.zeros(2, 3)
+    assert torch.equal(guide(x_t, torch.full((2,), -1.0), 5.0), torch.full_like(x_t, 11.0))
+    assert torch.equal(guide(x_t, torch.full((2,), -0.9), 5.0), torch.full_like(x_t, 5.0))
+    assert denoise.asked == [2.0, 5.0, 5.0]
+    ignoring = guided(denoise, 2.0, scale=0.0, until=-1.0)
+    assert torch.equal(ignoring(x_t, torch.zeros(2), 5.0), torch.full_like(x_t, 2.0))
+
+
 def test_too_few_steps_are_refused():
     with pytest.raises(ValueError, match="num_steps has to be at least 1, got 0"):
         SamplerConfig(num_steps=0)

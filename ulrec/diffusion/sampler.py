@@ -7,6 +7,7 @@ estimate of the clean sample. Every sample has its own seed, so results do not d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,10 +25,23 @@ __all__ = ["SAMPLERS", "NoiseSource", "Sampled", "SamplerConfig", "guided", "sam
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerConfig:
-    """How to sample: the method (a key of ``SAMPLERS``) and its number of network evaluations."""
+    """How to sample.
+
+    Attributes
+    ----------
+    name
+        The method, a key of ``SAMPLERS``.
+    num_steps
+        Its number of network evaluations (twice as many where guidance is at work).
+    guidance_until
+        The logsnr up to which guidance is at work. Above it the condition stands alone: what is
+        drawn is settled there, and more guidance only saturates it (Kynkaanniemi et al. 2024,
+        arXiv 2404.07724). By default there is no such end.
+    """
 
     name: Literal["ddim", "ancestral"] = "ddim"
     num_steps: int = 25
+    guidance_until: float = math.inf
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -105,7 +119,7 @@ def sample(
     return Sampled(x_t, x_hat)
 
 
-def guided(denoise: Denoiser, null: Any, *, scale: float) -> Denoiser:
+def guided(denoise: Denoiser, null: Any, *, scale: float, until: float = math.inf) -> Denoiser:
     """Return a denoiser that answers null + scale (cond - null): scale 1 is plain conditioning.
 
     Parameters
@@ -116,6 +130,8 @@ def guided(denoise: Denoiser, null: Any, *, scale: float) -> Denoiser:
         The condition that says nothing.
     scale
         0 ignores the condition (one evaluation), 1 is the condition alone (one), else two.
+    until
+        The logsnr above which the condition stands alone; a scale of 0 ignores it there too.
     """
     if scale == 0:
         return lambda x_t, logsnr, cond: denoise(x_t, logsnr, null)
@@ -123,6 +139,8 @@ def guided(denoise: Denoiser, null: Any, *, scale: float) -> Denoiser:
         return denoise
 
     def denoise_guided(x_t: Tensor, logsnr: Tensor, cond: Any) -> Tensor:
+        if logsnr.min() > until:
+            return denoise(x_t, logsnr, cond)
         x_null = denoise(x_t, logsnr, null)
         return x_null + scale * (denoise(x_t, logsnr, cond) - x_null)
 

@@ -146,12 +146,12 @@ class Base(nn.Module):
                 f"sampling takes one seed for each of {len(cond.tokens)} conditions, got "
                 f"{len(seeds)}"
             )
-        denoise = guided(self.denoise, null, scale=guidance)
+        config = sampler or SamplerConfig()
+        denoise = guided(self.denoise, null, scale=guidance, until=config.guidance_until)
         noise = NoiseSource(
             seeds, self.config.latent_shape, device=self.network.embed.weight.device
         )
         schedule = self.config.schedule_z
-        config = sampler or SamplerConfig()
         z_0 = sample(denoise, noise, schedule=schedule, config=config, cond=cond).x_0
         z_hat = denoise(z_0, z_0.new_full((len(z_0),), schedule.logsnr_0), cond)
         return Sampled(z_0, z_hat)
