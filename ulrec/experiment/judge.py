@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ from ulrec.config import digest
 from ulrec.data.media import MediaStore
 from ulrec.data.schema import ARM, HELDOUT, HIGH, ITEM_ID, LOW, MEAN, SPLIT, TRAIN, USER_ID
 from ulrec.data.simulate import SimulatedWorld
+from ulrec.diffusion.sampler import SamplerConfig
 from ulrec.evaluation.protocol import Protocol
 from ulrec.evaluation.statistics import bootstrap_mean
 from ulrec.experiment.generate import USER_ARM
@@ -79,7 +81,7 @@ class Judge:
                 weight_hash=info["weight_hash"],
                 resize=info["resize"],
                 dtype="float32",
-                sampler=config.sampler.name,
+                sampler=_named(config.sampler),
                 steps=config.sampler.num_steps,
                 guidance=config.guidance,
                 can_fold_in=pipeline.factors.can_fold_in,
@@ -112,3 +114,10 @@ def figure(name: str, cells: Mapping[str, Any], note: str) -> dict[str, str]:
     """Return a figure of the headline from table cells with mean and interval."""
     value = f"{cells[MEAN]:.3g} [{cells[LOW]:.3g}, {cells[HIGH]:.3g}]"
     return {"name": name, "value": value, "note": note}
+
+
+def _named(sampler: SamplerConfig) -> str:
+    """Return the method and, where guidance ends early, where."""
+    if math.isinf(sampler.guidance_until):
+        return sampler.name
+    return f"{sampler.name}, guidance up to logsnr {sampler.guidance_until:g}"
