@@ -84,13 +84,7 @@ def new_artefact(
     ArtefactError
         If something that is no artefact stands at ``folder``: it would be lost.
     """
-    folder = Path(folder)
-    _refuse_foreign(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with _replacing(Path(folder)) as temporary:
         yield temporary
         files = {p.name: hash_file(p) for p in sorted(temporary.iterdir())}
         # As it will be read back, where keys are str: the fingerprint is over that.
@@ -105,10 +99,6 @@ def new_artefact(
         }
         text = json.dumps(content, indent=1)
         (temporary / MANIFEST).write_text(text, encoding="utf-8")
-        _sync(temporary)
-        _swap(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def open_artefact(folder: str | Path, *, kind: str, verify: bool = True) -> Manifest:
@@ -161,20 +151,11 @@ def copy_artefact(source: str | Path, folder: str | Path, *, kind: str) -> str:
         If ``source`` is missing, damaged or of another kind, or something that is no artefact
         stands at ``folder``.
     """
-    source, folder = Path(source), Path(folder)
+    source = Path(source)
     manifest = open_artefact(source, kind=kind)
-    _refuse_foreign(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with _replacing(Path(folder)) as temporary:
         for name in [*manifest.files, MANIFEST]:
             shutil.copyfile(source / name, temporary / name)
-        _sync(temporary)
-        _swap(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return manifest.fingerprint
 
 
@@ -239,6 +220,22 @@ def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``folder`` that takes its place if all goes well."""
+    _refuse_foreign(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        _sync(temporary)
+        _swap(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _fingerprint(

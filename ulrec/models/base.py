@@ -160,8 +160,9 @@ class Base(nn.Module):
 def add_condition(base: Base, *, cond_width: int, weighting: Weighting | None = None) -> Base:
     """Return a copy of an unconditional base that takes condition tokens of width E.
 
-    The new layers start at zero: whatever the condition, the output is bit-equal to ``base``'s. It
-    is trained on under ``weighting``, the base's own by default.
+    The new layers start at zero: whatever the tokens say, the output is bit-equal to ``base``'s
+    (a condition's shift moves it from the start). It is trained on under ``weighting``, the base's
+    own by default.
 
     Raises
     ------
