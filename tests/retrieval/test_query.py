@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from ulrec.config import from_mapping
 from ulrec.errors import ArtefactError, ConfigError, DataError
@@ -16,7 +17,7 @@ from ulrec.retrieval.query import (
 )
 
 SHAPE = (3, 1, 4, 4)
-SIZES = {"flat": 48, "pooled": 12, "pca": 5, "whitened": 5}
+SIZES = {"flat": 48, "pooled": 12, "pca": 5, "whitened": 5, "co_liked": 5}
 every_query = pytest.mark.parametrize("name", QUERIES)
 
 
@@ -29,13 +30,19 @@ def latents() -> np.ndarray:
     return flat.reshape(200, *SHAPE).astype(np.float32)
 
 
+@pytest.fixture
+def likes() -> sparse.csr_matrix:
+    rng = np.random.default_rng(1)
+    return sparse.csr_matrix((rng.random((100, 200)) < 0.1).astype(np.float32))
+
+
 def config(name: str) -> QueryConfig:
     return QueryConfig(name=name, dim=5, grid=2)
 
 
 @every_query
-def test_shapes_and_batches(name, latents):
-    projection = fit_projection(latents, config(name))
+def test_shapes_and_batches(name, latents, likes):
+    projection = fit_projection(latents, config(name), likes=likes)
     vectors = projection(latents)
     assert vectors.dtype == np.float32
     assert vectors.shape == (200, SIZES[name])
@@ -44,8 +51,8 @@ def test_shapes_and_batches(name, latents):
 
 
 @every_query
-def test_other_latents_are_refused(name, latents):
-    projection = fit_projection(latents, config(name))
+def test_other_latents_are_refused(name, latents, likes):
+    projection = fit_projection(latents, config(name), likes=likes)
     with pytest.raises(DataError, match=r"\(B, 3, 1, 4, 4\) .* got \(200, 3, 1, 4, 2\)"):
         projection(latents[..., :2])
     with pytest.raises(DataError, match="got"):
@@ -53,8 +60,8 @@ def test_other_latents_are_refused(name, latents):
 
 
 @every_query
-def test_save_load_projects_the_same(name, latents, tmp_path):
-    projection = fit_projection(latents, config(name))
+def test_save_load_projects_the_same(name, latents, likes, tmp_path):
+    projection = fit_projection(latents, config(name), likes=likes)
     fingerprint = save_projection(projection, tmp_path / "query", made_from={"latents": "abc"})
     loaded = load_projection(tmp_path / "query")
     assert len(fingerprint) == 16
@@ -63,8 +70,8 @@ def test_save_load_projects_the_same(name, latents, tmp_path):
 
 
 @every_query
-def test_one_flipped_bit_is_found(name, latents, tmp_path):
-    save_projection(fit_projection(latents, config(name)), tmp_path / "query")
+def test_one_flipped_bit_is_found(name, latents, likes, tmp_path):
+    save_projection(fit_projection(latents, config(name), likes=likes), tmp_path / "query")
     path = tmp_path / "query" / "config.yaml"
     content = bytearray(path.read_bytes())
     content[0] ^= 1
@@ -131,7 +138,7 @@ def test_more_axes_than_directions_are_refused(latents):
 
 
 def test_bad_settings_are_refused(latents):
-    with pytest.raises(ConfigError, match="flat, pooled, pca, whitened, got 'ica'"):
+    with pytest.raises(ConfigError, match="flat, pooled, pca, whitened, co_liked, got 'ica'"):
         from_mapping(QueryConfig, {"name": "ica"})
     with pytest.raises(ConfigError, match="'dim' has to be at least 1, got 0"):
         QueryConfig(dim=0)

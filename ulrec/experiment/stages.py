@@ -114,7 +114,7 @@ _ALL: tuple[Stage, ...] = (
         help="index the latents for search",
         run=_lazily("train_latents", "build_index"),
         settings=lambda config: _plain(config.index),
-        inputs=("latents",),
+        inputs=("latents", "interactions"),
         outputs=("projection", "index"),
     ),
     Stage(

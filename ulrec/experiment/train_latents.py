@@ -18,13 +18,14 @@ from ulrec.checkpoint import (
     open_artefact,
 )
 from ulrec.config import from_mapping
+from ulrec.data.interactions import Interactions
 from ulrec.data.latents import LatentStore
 from ulrec.data.media import MediaStore, to_uint8
 from ulrec.diffusion.sampler import NoiseSource, SamplerConfig
 from ulrec.errors import ConfigError
 from ulrec.evaluation.sheets import tile
 from ulrec.experiment.config import LatentsStage
-from ulrec.experiment.prepare import train_rows
+from ulrec.experiment.prepare import read_split, train_rows
 from ulrec.experiment.runner import Run
 from ulrec.experiment.trainings import keep_losses, last_mean, training_folder
 from ulrec.models.components import load_weights, pretrained_folder, save_model
@@ -138,7 +139,8 @@ def build_index(run: Run) -> str:
     """Index the latents; writes ``projection`` and ``index``."""
     latents = LatentStore.open(run.path("latents"))
     made_from = {"latents": latents.manifest.fingerprint}
-    projection = fit_projection(latents.z, run.config.index.query)
+    train = Interactions.from_table(read_split(run, "train"), items=latents.items)
+    projection = fit_projection(latents.z, run.config.index.query, likes=train.user_items)
     save_projection(projection, run.path("projection"), made_from=made_from)
     made_from = {**made_from, "projection": run.fingerprint("projection")}
     vectors = projection(np.asarray(latents.z))

@@ -2,7 +2,7 @@
 
 A projection reduces a latent (flattened or pooled) and, where it has a matrix, centres it on the
 catalogue's mean and multiplies. The same projection serves the catalogue and the queries, so it is
-kept beside the index; one that was learnt elsewhere is a mean and a matrix too.
+kept beside the index. "co_liked" is learnt from interactions too: see :mod:`.co_liked`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ulrec.checkpoint import load_component, save_component
 from ulrec.config import from_mapping, to_mapping
 from ulrec.errors import ConfigError, DataError
+from ulrec.retrieval.co_liked import co_liked_axes
 
 __all__ = [
     "QUERIES",
@@ -46,7 +48,7 @@ class QueryConfig:
     name
         A name of :data:`QUERIES`.
     dim
-        Q of the ones that choose it ("pca", "whitened").
+        Q of the ones that choose it ("pca", "whitened", "co_liked").
     grid
         Cells per side of "pooled"; it has to divide h and w.
     """
@@ -116,7 +118,9 @@ class Projection:
         return np.asarray(centred @ self.matrix, np.float32)
 
 
-def fit_projection(latents: Array, config: QueryConfig) -> Projection:
+def fit_projection(
+    latents: Array, config: QueryConfig, *, likes: sparse.csr_matrix | None = None
+) -> Projection:
     """Make the projection that ``config`` names for a catalogue.
 
     Parameters
@@ -125,17 +129,21 @@ def fit_projection(latents: Array, config: QueryConfig) -> Projection:
         Clean latents of the catalogue (I, D, f, h, w); a memory map is read in blocks.
     config
         Which one, and its size.
+    likes
+        Train interactions (U, I), columns as the latents' rows; "co_liked" needs them, the others
+        do not look at them.
 
     Raises
     ------
     DataError
-        If the latents are not five-dimensional or too few for ``dim``.
+        If the latents are not five-dimensional or too few for ``dim``, or likes are needed and
+        absent, of other items, or too few.
     ConfigError
         If ``dim`` or ``grid`` does not fit their shape.
     """
     if latents.ndim != 5 or len(latents) == 0:
         raise DataError(f"latents have to be (I, D, f, h, w) with I > 0, got {latents.shape}")
-    return QUERIES[config.name](latents, config)
+    return QUERIES[config.name](latents, config, likes)
 
 
 def flatten(latents: Array) -> Array:
@@ -206,30 +214,41 @@ def _reduce(latents: Array, config: QueryConfig) -> Array:
     return pooled(latents, grid=config.grid) if config.name == "pooled" else flatten(latents)
 
 
-def _fit_reduction(latents: Array, config: QueryConfig) -> Projection:
+def _fit_reduction(
+    latents: Array, config: QueryConfig, likes: sparse.csr_matrix | None
+) -> Projection:
     projection = Projection(config=config, latent_shape=tuple(latents.shape[1:]))
     projection(latents[:1])  # a grid that does not fit shows here, not at the first search
     return projection
 
 
-def _fit_pca(latents: Array, config: QueryConfig) -> Projection:
+def _fit_pca(latents: Array, config: QueryConfig, likes: sparse.csr_matrix | None) -> Projection:
     mean, axes, _ = _principal_axes(latents, config.dim)
-    return Projection(
-        config=config,
-        latent_shape=tuple(latents.shape[1:]),
-        mean=mean.astype(np.float32),
-        matrix=axes.astype(np.float32),
-    )
+    return _linear(latents, config, mean, axes)
 
 
-def _fit_whitened(latents: Array, config: QueryConfig) -> Projection:
+def _fit_whitened(
+    latents: Array, config: QueryConfig, likes: sparse.csr_matrix | None
+) -> Projection:
     """PCA with every axis scaled to variance 1: rare directions count as much as common ones."""
     mean, axes, variance = _principal_axes(latents, config.dim)
+    return _linear(latents, config, mean, axes / np.sqrt(variance))
+
+
+def _fit_co_liked(
+    latents: Array, config: QueryConfig, likes: sparse.csr_matrix | None
+) -> Projection:
+    return _linear(latents, config, *co_liked_axes(flatten(latents), likes, config.dim))
+
+
+def _linear(
+    latents: Array, config: QueryConfig, mean: NDArray[Any], matrix: NDArray[Any]
+) -> Projection:
     return Projection(
         config=config,
         latent_shape=tuple(latents.shape[1:]),
         mean=mean.astype(np.float32),
-        matrix=(axes / np.sqrt(variance)).astype(np.float32),
+        matrix=matrix.astype(np.float32),
     )
 
 
@@ -272,9 +291,10 @@ def _by_svd(latents: Array) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     return mean, rows.T, singular**2 / max(1, len(latents) - 1)
 
 
-QUERIES: dict[str, Callable[[Array, QueryConfig], Projection]] = {
+QUERIES: dict[str, Callable[[Array, QueryConfig, sparse.csr_matrix | None], Projection]] = {
     "flat": _fit_reduction,
     "pooled": _fit_reduction,
     "pca": _fit_pca,
     "whitened": _fit_whitened,
+    "co_liked": _fit_co_liked,
 }
