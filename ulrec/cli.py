@@ -33,6 +33,7 @@ From a catalogue and its interactions to pictures made for one user:
   ulrec run --config configs/quickstart.yaml base.conditional.num_steps=2000 name=longer
   ulrec train-base --config configs/quickstart.yaml  one stage, from what the earlier ones left
   ulrec curve --config configs/quickstart.yaml       what guidance buys, on validation users
+  ulrec compare runs/one runs/other                  what differs, with paired tests
   ulrec init FOLDER --interactions TABLE             a configuration for one's own catalogue
   ulrec doctor                                       versions, devices, and what is missing
 
@@ -94,6 +95,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(pack)
     pack.add_argument("--out", required=True, type=Path, help="the new folder")
     pack.set_defaults(handler=_export)
+    compare = commands.add_parser(
+        "compare", help="finished runs or results against the first: paired tests, one page"
+    )
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the baseline first")
+    compare.add_argument("--out", type=Path, default=Path("runs/comparison"))
+    compare.add_argument(
+        "--varying", nargs="*", default=[], metavar="FIELD", help="of the protocol: may differ"
+    )
+    compare.add_argument("--seed", type=int, default=0)
+    compare.set_defaults(handler=_compare)
     doctor = commands.add_parser("doctor", help="versions, devices, and what is missing")
     doctor.set_defaults(handler=_doctor)
     demo = commands.add_parser("demo", help="show a run in the browser (Streamlit)")
@@ -153,6 +164,18 @@ def _export(options: argparse.Namespace) -> int:
 
     run = Run(config=load_config(RunConfig, options.config, options.overrides))
     sys.stdout.write(f"{export(run, options.out)}\n")
+    return EXIT_OK
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from ulrec.evaluation.cells import text_table
+    from ulrec.experiment.compare import compare_runs
+
+    compared = compare_runs(options.runs, options.out, varying=options.varying, seed=options.seed)
+    for one in compared:
+        table = text_table(one.table) if one.table.height else "nothing in common"
+        sys.stdout.write("\n".join(["", one.title, *one.notes, table, ""]))
+    sys.stdout.write(f"open {options.out / 'report.html'}\n")
     return EXIT_OK
 
 

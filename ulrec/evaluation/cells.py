@@ -10,7 +10,15 @@ from typing import Any
 
 import polars as pl
 
-__all__ = ["Column", "interval_text", "number_text", "readable", "shown_columns", "value_text"]
+__all__ = [
+    "Column",
+    "interval_text",
+    "number_text",
+    "readable",
+    "shown_columns",
+    "text_table",
+    "value_text",
+]
 
 ABSENT = "–"
 
@@ -40,6 +48,20 @@ def readable(frame: pl.DataFrame) -> pl.DataFrame:
         {name: column.texts for name, column in zip(headings, columns, strict=True)},
         schema=dict.fromkeys(headings, pl.String),
     )
+
+
+def text_table(frame: pl.DataFrame) -> str:
+    """Return a table as :func:`readable` shows it, as lines of text for a terminal."""
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=-1,
+        fmt_str_lengths=200,
+        tbl_formatting="ASCII_MARKDOWN",
+        tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
+    ):
+        return str(readable(frame))
 
 
 def number_text(value: float | None, *, decimals: int | None = None) -> str:
