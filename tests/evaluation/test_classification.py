@@ -10,6 +10,7 @@ from ulrec.evaluation.classification import (
     balanced_accuracies,
     balanced_accuracy,
     choose_penalty,
+    classification_accuracy_score,
     fit_classifier,
     label_permutations,
     margin_ratio,
@@ -93,6 +94,49 @@ def test_margins_by_hand():
     assert np.isnan(unsure.low) and unsure.mean == pytest.approx(0.4)
     with pytest.raises(DataError, match="no ratio of margins"):
         margin_ratio(made, real, chance=0.6, observed=(0.3, 0.6))
+
+
+def test_accuracy_score_by_hand():
+    """One feature, two classes: the classifiers are thresholds, the generated one set wrongly."""
+    real = (np.array([[0.0], [1], [9], [10]]), np.array([0, 0, 1, 1]))
+    made = (np.array([[0.0], [0], [2], [2]]), np.array([0, 0, 1, 1]))  # threshold 1
+    test = (np.array([[0.0], [4], [6], [8]]), np.array([0, 0, 1, 1]))  # threshold 5
+    result = classification_accuracy_score(made, real, test, num_classes=2, penalty=0.1)
+    assert result.is_right.tolist() == [True, False, True, True]
+    assert result.is_reference_right.tolist() == [True] * 4
+    assert (result.score.mean, result.reference.mean) == (0.75, 1.0)
+    assert result.recalls.tolist() == [0.5, 1.0]
+    assert result.score.low < 0.75 < result.score.high
+    assert result.warning is None
+
+
+def test_accuracy_score_sees_a_dropped_class_and_unequal_numbers():
+    x, y = clouds(120, spread=0.3)
+    kept = y != 2
+    result = classification_accuracy_score(
+        (x[kept], y[kept]), (x, y), clouds(60, spread=0.3, seed=1), num_classes=3, penalty=0.01
+    )
+    assert result.recalls[2] == 0 and result.recalls[:2].min() > 0.9
+    assert result.score.mean == pytest.approx(result.recalls.mean())
+    assert result.reference.mean > 0.9
+    assert result.warning == (
+        "learned from 80 generated and 120 real rows: compare at equal numbers"
+    )
+    absent = classification_accuracy_score(
+        (x, y), (x, y), (x[kept], y[kept]), num_classes=3, penalty=0.01
+    )
+    assert np.isnan(absent.recalls[2])
+
+
+def test_accuracy_score_refuses():
+    x, y = clouds(30, spread=1.0)
+    settings = {"num_classes": 3, "penalty": 0.1}
+    with pytest.raises(DataError, match="use one backbone"):
+        classification_accuracy_score((x, y), (x, y), (x[:, :3], y), **settings)
+    with pytest.raises(DataError, match=r"0\.\.2 for each of 30 rows"):
+        classification_accuracy_score((x, y), (x, y), (x, y[:9]), **settings)
+    with pytest.raises(DataError, match="NaN"):
+        classification_accuracy_score((np.full_like(x, np.nan), y), (x, y), (x, y), **settings)
 
 
 def test_bad_input_is_refused():

@@ -7,6 +7,8 @@ from scipy import linalg
 from scipy.spatial.transform import Rotation
 from sklearn.metrics.pairwise import polynomial_kernel
 from torchmetrics.functional.image import peak_signal_noise_ratio
+from torchmetrics.image.fid import _compute_fid
+from torchmetrics.image.kid import poly_mmd
 
 from ulrec.errors import DataError
 from ulrec.evaluation.features import FeatureStatistics
@@ -43,6 +45,16 @@ def test_psnr_equals_torchmetrics(data_range, low) -> None:
         dim=(1, 2, 3),
     )
     np.testing.assert_allclose(psnr(x, y, data_range=data_range), expected.numpy(), atol=1e-9)
+
+
+@pytest.mark.parametrize("error", [1e-9, 1e-4, 1.0])
+def test_psnr_equals_torchmetrics_from_hardly_to_wholly_different(error) -> None:
+    x = np.random.default_rng(0).random((2, 3, 6, 5)) * (error < 1)
+    y = np.clip(x + error, 0, 1)
+    expected = peak_signal_noise_ratio(
+        torch.from_numpy(x), torch.from_numpy(y), data_range=1.0, reduction="none", dim=(1, 2, 3)
+    )
+    np.testing.assert_allclose(psnr(x, y, data_range=1), expected.numpy(), atol=1e-9)
 
 
 def test_psnr_is_the_same_in_every_encoding_of_the_values() -> None:
@@ -116,6 +128,39 @@ def test_kid_equals_its_definition() -> None:
     assert same.mean == pytest.approx(_kid_by_scikit_learn(a, b[:30]), abs=1e-9)
     assert same.std == pytest.approx(0, abs=1e-9)
     assert (same.num_a, same.num_b, same.subset_size) == (30, 30, 30)
+
+
+def _adversarial() -> list[np.ndarray]:
+    """Ordinary, rectified with dead columns, far from the origin, and nearly equal sets."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 50, 12))
+    dead = np.arange(12) != 4
+    far = 1e3 + rng.normal(size=(50, 12)) * np.logspace(-2, 2, 12)
+    return [
+        (a, b[:40]),
+        (np.maximum(a, 0) * dead, np.maximum(b, 0) * dead),
+        (far, far[::-1] + 0.1),
+        (a, a + 1e-7 * b),
+    ]
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_kid_and_frechet_equal_torchmetrics(kind) -> None:
+    """Frechet to 1e-6 of the traces: torchmetrics takes roots of a product's complex eigenvalues.
+
+    An eigenvalue that is zero up to rounding eps has the root 1e-8, of which it keeps the real
+    part; ours come from a symmetric matrix, where what falls below zero is cut.
+    """
+    a, b = _adversarial()[kind]
+    x, y = torch.from_numpy(a), torch.from_numpy(b)
+    size = min(len(a), len(b))
+    expected = float(poly_mmd(x[:size], y[:size]))
+    full = kid(a[:size], b[:size], subset_size=size, num_subsets=1, seed=0).full
+    assert full == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    covariances = [torch.from_numpy(np.cov(rows.T)) for rows in (a, b)]
+    theirs = float(_compute_fid(x.mean(0), covariances[0], y.mean(0), covariances[1]))
+    slack = 1e-6 * sum(float(matrix.trace()) for matrix in covariances)
+    assert frechet_distance(a, b).distance == pytest.approx(theirs, abs=slack)
 
 
 def test_kid_is_unbiased() -> None:
@@ -216,6 +261,18 @@ def test_frechet_from_merged_shards() -> None:
     few = frechet_distance_of_statistics(FeatureStatistics.of(a[:5]), FeatureStatistics.of(b[:6]))
     assert few.distance == pytest.approx(frechet_distance(a[:5], b[:6]).distance, rel=1e-6)
     assert few.warning is not None
+
+
+@pytest.mark.parametrize(("n", "m"), [(20, 30), (30, 200), (65, 66)])
+def test_both_ways_to_a_frechet_distance_agree_where_rank_is_short(n, m) -> None:
+    rng = np.random.default_rng(0)
+    spread = np.logspace(0, -3, 64)
+    a, b = rng.normal(size=(n, 64)) * spread, 0.2 + rng.normal(size=(m, 64)) * spread
+    rows = frechet_distance(a, b)
+    streamed = frechet_distance_of_statistics(FeatureStatistics.of(a), FeatureStatistics.of(b))
+    assert streamed.distance == pytest.approx(rows.distance, rel=1e-6)
+    assert streamed.warning == rows.warning
+    assert (rows.warning is None) == (n > 64)
 
 
 def test_frechet_refuses() -> None:

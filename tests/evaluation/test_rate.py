@@ -1,5 +1,6 @@
 """The downsampling baseline: exact resampling, budgets kept, the best choice made."""
 
+import io
 import itertools
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from ulrec.errors import DataError
 from ulrec.evaluation import rate
 from ulrec.evaluation.fidelity import psnr
-from ulrec.evaluation.rate import downsampling_psnr
+from ulrec.evaluation.rate import codec_psnr, downsampling_psnr
 
 
 def _smooth(num: int, height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -87,3 +88,44 @@ def test_bad_input() -> None:
         downsampling_psnr(images.astype(float), bits_per_pixel=1)
     with pytest.raises(DataError, match="1 to 8"):
         downsampling_psnr(images, bits_per_pixel=1, bits_per_value=(9,))
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "webp"])
+def test_codec_takes_the_highest_quality_that_fits(codec) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 48, 64), dtype=np.uint8)
+    result = codec_psnr(images, bits_per_pixel=4.0, codec=codec)
+    sizes = []
+    for quality in (result.quality, result.quality + 1):
+        files = rate._encode(images, codec, quality)
+        sizes.append(8 * sum(map(len, files)) / (3 * 48 * 64))
+    assert sizes[0] == result.bits_per_pixel <= 4.0 < sizes[1]
+    first = np.asarray(Image.open(io.BytesIO(rate._encode(images, codec, result.quality)[0])))
+    np.testing.assert_array_equal(result.reconstructions[0], first.transpose(2, 0, 1))
+    np.testing.assert_array_equal(result.psnr, psnr(images, result.reconstructions, data_range=255))
+    less = codec_psnr(images, bits_per_pixel=2.5, codec=codec)
+    assert less.quality < result.quality and less.psnr.mean() < result.psnr.mean()
+    most = codec_psnr(images, bits_per_pixel=1e3, codec=codec)
+    assert most.quality == 100
+
+
+def test_codec_of_clips_is_of_their_frames() -> None:
+    frames = _smooth(6, 16, 16)
+    clips = frames.reshape(2, 3, 3, 16, 16).swapaxes(1, 2)
+    whole = codec_psnr(frames, bits_per_pixel=9.0)
+    result = codec_psnr(clips, bits_per_pixel=9.0)
+    assert (result.quality, result.bits_per_pixel) == (whole.quality, whole.bits_per_pixel)
+    np.testing.assert_array_equal(
+        result.reconstructions.swapaxes(1, 2).reshape(6, 3, 16, 16), whole.reconstructions
+    )
+    assert result.psnr.shape == (2,)
+
+
+def test_codec_refuses() -> None:
+    images = _smooth(1, 16, 16)
+    with pytest.raises(DataError, match=r"jpeg takes .* at its lowest quality, more than 0\.5"):
+        codec_psnr(images, bits_per_pixel=0.5, codec="jpeg")
+    with pytest.raises(DataError, match="a codec of"):
+        codec_psnr(images, bits_per_pixel=8, codec="png")
+    for bad in (images.astype(float), images[:, :1], images[0]):
+        with pytest.raises(DataError, match="expected uint8"):
+            codec_psnr(bad, bits_per_pixel=8)

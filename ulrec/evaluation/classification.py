@@ -16,15 +16,17 @@ from scipy.special import logsumexp
 
 from ulrec.errors import DataError
 from ulrec.evaluation.features import as_features
-from ulrec.evaluation.statistics import Interval, permutation_p_value
+from ulrec.evaluation.statistics import Interval, permutation_p_value, wilson_interval
 
 __all__ = [
     "PENALTIES",
+    "AccuracyScore",
     "Classifier",
     "accuracy",
     "balanced_accuracies",
     "balanced_accuracy",
     "choose_penalty",
+    "classification_accuracy_score",
     "fit_classifier",
     "label_permutations",
     "margin_ratio",
@@ -285,6 +287,74 @@ def margin_ratio(
         return Interval(mean=mean, low=float("nan"), high=float("nan"))
     low, high = np.quantile((made - chance) / (real - chance), [0.025, 0.975])
     return Interval(mean=mean, low=float(low), high=float(high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyScore:
+    """Accuracy on real test rows of a classifier that has learned from generated rows only.
+
+    ``reference`` is that of one that has learned from real rows, the ceiling. ``recalls`` (C,) are
+    the shares right of each class, NaN where the test has none of it; ``is_right`` and
+    ``is_reference_right`` (T,) are the values of the test rows. Intervals are Wilson's over them.
+    ``warning`` is None, or why the two should not be compared.
+    """
+
+    score: Interval
+    reference: Interval
+    recalls: FloatArray
+    is_right: NDArray[np.bool_]
+    is_reference_right: NDArray[np.bool_]
+    num_generated: int
+    num_real: int
+    warning: str | None
+
+
+def classification_accuracy_score(
+    generated: tuple[ArrayLike, ArrayLike],
+    real: tuple[ArrayLike, ArrayLike],
+    test: tuple[ArrayLike, ArrayLike],
+    *,
+    num_classes: int,
+    penalty: float,
+) -> AccuracyScore:
+    """Return the classification accuracy score: train on generated rows, test on real ones.
+
+    Parameters
+    ----------
+    generated, real, test
+        Features (N, d) with their classes (N,): what is judged, real rows to learn from, and real
+        rows that neither has seen.
+    num_classes
+        C, at least 2.
+    penalty
+        As in :func:`fit_classifier`, one for both; choose it on real training rows.
+
+    Raises
+    ------
+    DataError
+        As :func:`fit_classifier`, or if widths differ.
+    """
+    x = as_features("test", test[0])
+    y = _labels(test[1], len(x), num_classes)
+    right = []
+    for features, labels in (generated, real):
+        model = fit_classifier(features, labels, num_classes=num_classes, penalty=penalty)
+        right.append(model.predict(x) == y)
+    counts = np.bincount(y, minlength=num_classes)
+    hits = np.bincount(y, weights=right[0], minlength=num_classes)
+    nums = [len(np.asarray(labels)) for _, labels in (generated, real)]
+    return AccuracyScore(
+        score=wilson_interval(int(right[0].sum()), len(y)),
+        reference=wilson_interval(int(right[1].sum()), len(y)),
+        recalls=np.where(counts > 0, hits / np.maximum(counts, 1), np.nan),
+        is_right=right[0],
+        is_reference_right=right[1],
+        num_generated=nums[0],
+        num_real=nums[1],
+        warning=None
+        if nums[0] == nums[1]
+        else f"learned from {nums[0]} generated and {nums[1]} real rows: compare at equal numbers",
+    )
 
 
 def _unpack(flat: FloatArray, dim: int) -> tuple[FloatArray, FloatArray]:

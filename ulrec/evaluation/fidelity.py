@@ -19,9 +19,11 @@ __all__ = [
     "frechet_distance",
     "frechet_distance_of_statistics",
     "frechet_name",
+    "in_chunks",
     "kid",
     "kid_name",
     "psnr",
+    "require_media",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -59,8 +61,8 @@ def psnr(x: Media, y: Media, *, data_range: float) -> FloatArray:
     >>> psnr(x, x + 51, data_range=255).round(4).tolist()
     [13.9794]
     """
-    _check_media(x, y, data_range)
-    errors = _in_chunks(lambda part: _squared_error(x[part], y[part]).mean(axis=1), len(x))
+    require_media(x, y, data_range)
+    errors = in_chunks(lambda part: _squared_error(x[part], y[part]).mean(axis=1), len(x))
     return _decibel(errors, data_range)
 
 
@@ -88,7 +90,7 @@ def foreground_psnr(x: Media, y: Media, mask: NDArray[Any], *, data_range: float
     DataError
         As :func:`psnr`, or if the mask has another shape, is not boolean, or is empty for a sample.
     """
-    _check_media(x, y, data_range)
+    require_media(x, y, data_range)
     inside = _mask_like(mask, x)
     areas = inside.reshape(len(x), -1).sum(axis=1)
     empty = int(np.count_nonzero(areas == 0))
@@ -101,11 +103,18 @@ def foreground_psnr(x: Media, y: Media, mask: NDArray[Any], *, data_range: float
         spread = np.broadcast_to(inside[part], x[part].shape).reshape(len(x[part]), -1)
         return np.asarray(_squared_error(x[part], y[part]).sum(axis=1, where=spread), np.float64)
 
-    errors = _in_chunks(masked_sums, len(x)) / (areas * x.shape[1])
+    errors = in_chunks(masked_sums, len(x)) / (areas * x.shape[1])
     return _decibel(errors, data_range)
 
 
-def _check_media(x: Media, y: Media, data_range: float) -> None:
+def require_media(x: Media, y: Media, data_range: float) -> None:
+    """Refuse media (N, ...) that cannot be compared, or whose values are not their range's.
+
+    Raises
+    ------
+    DataError
+        As :func:`psnr`.
+    """
     if x.shape != y.shape or x.dtype != y.dtype or x.ndim < 2 or x.size == 0:
         raise DataError(
             f"expected two arrays (N, ...) of one shape and type, got {x.dtype} {x.shape} and "
@@ -163,7 +172,8 @@ def _decibel(errors: FloatArray, data_range: float) -> FloatArray:
     return decibel
 
 
-def _in_chunks(function: Callable[[slice], FloatArray], num: int) -> FloatArray:
+def in_chunks(function: Callable[[slice], FloatArray], num: int) -> FloatArray:
+    """Return what a function gives for parts of ``num`` samples, joined: memory stays bounded."""
     return np.concatenate([function(slice(s, s + CHUNK)) for s in range(0, num, CHUNK)])
 
 

@@ -1,22 +1,32 @@
-"""What a plain method reaches at the same rate: shrink, quantise, enlarge."""
+"""What a plain method reaches at the same rate: shrink, quantise, enlarge; or JPEG and WebP."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ulrec.errors import DataError
 from ulrec.evaluation.fidelity import psnr
 
-__all__ = ["DownsamplingBaseline", "downsampling_psnr"]
+__all__ = ["CODECS", "CodecBaseline", "DownsamplingBaseline", "codec_psnr", "downsampling_psnr"]
+
+CODECS: dict[str, dict[str, Any]] = {
+    "jpeg": {"format": "JPEG", "optimize": True},
+    "webp": {"format": "WEBP", "method": 6},
+}
+"""Options of Pillow's encoders by the codec's name; both halve the resolution of colour."""
 
 FloatArray = NDArray[np.float64]
 
 CHUNK = 256
+BEST_QUALITY = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +54,8 @@ def downsampling_psnr(
     """Return the PSNR that a small copy of each image reaches at a given rate.
 
     The image is shrunk by area, its height * width * C values are quantised uniformly to q bits,
-    and enlarged bicubically. One (size, q) serves all images: the one of highest mean PSNR among
-    those with height * width * C * q <= bits_per_pixel * H * W.
+    and enlarged bicubically. One (size, q) serves all images: for each q the largest size with
+    height * width * C * q <= bits_per_pixel * H * W is tried, and the highest mean PSNR kept.
 
     Parameters
     ----------
@@ -83,6 +93,96 @@ def downsampling_psnr(
         bits_per_value=q,
         bits_per_pixel=height * width * frames.shape[1] * q / (frames.shape[2] * frames.shape[3]),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecBaseline:
+    """The best quality of a codec within a budget of bits.
+
+    ``psnr`` (N,) and ``reconstructions`` (uint8, the shape of the images) are those of ``quality``;
+    ``bits_per_pixel`` is the mean over whole files, headers included.
+    """
+
+    psnr: FloatArray
+    reconstructions: NDArray[np.uint8]
+    codec: str
+    quality: int
+    bits_per_pixel: float
+
+
+def codec_psnr(
+    images: NDArray[np.uint8], *, bits_per_pixel: float, codec: str = "webp"
+) -> CodecBaseline:
+    """Return the PSNR that a codec of pictures reaches at a given rate.
+
+    One quality serves all images: the highest, 1 to 100, of which the mean file is within the
+    budget. Headers count; in small pictures they are most of the file.
+
+    Parameters
+    ----------
+    images
+        uint8 (N, 3, H, W), or (N, 3, F, H, W): then each frame is a file of its own.
+    bits_per_pixel
+        The budget, such as the rate of the latents.
+    codec
+        A key of :data:`CODECS`.
+
+    Raises
+    ------
+    DataError
+        If images have another type or shape, the codec is unknown, or the budget is less than the
+        lowest quality takes.
+    """
+    colour = images.dtype == np.uint8 and images.ndim in (4, 5) and images.size > 0
+    if not colour or images.shape[1] != 3 or codec not in CODECS:
+        raise DataError(
+            f"expected uint8 (N, 3, [F,] H, W) and a codec of {list(CODECS)}, got {images.dtype} "
+            f"{images.shape} and {codec!r}"
+        )
+    frames = images if images.ndim == 4 else _frames(images)
+    low, high = 0, BEST_QUALITY
+    # Sizes grow with quality: after each turn ``low`` fits (or is 0) and all above ``high`` do not.
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = _rate(_encode(frames, codec, middle), frames) <= bits_per_pixel
+        low, high = (middle, high) if fits else (low, middle - 1)
+    if low == 0:
+        least = _rate(_encode(frames, codec, 1), frames)
+        raise DataError(
+            f"{codec} takes {least:.3g} bits/pixel at its lowest quality, more than "
+            f"{bits_per_pixel:.3g}; there is no baseline at this rate"
+        )
+    files = _encode(frames, codec, low)
+    restored = np.stack([_decode(data) for data in files])
+    if images.ndim == 5:
+        restored = _clips(restored, images.shape)
+    return CodecBaseline(
+        psnr=psnr(images, restored, data_range=255),
+        reconstructions=restored,
+        codec=codec,
+        quality=low,
+        bits_per_pixel=_rate(files, frames),
+    )
+
+
+def _encode(frames: NDArray[np.uint8], codec: str, quality: int) -> list[bytes]:
+    files = []
+    for frame in frames:
+        buffer = io.BytesIO()
+        picture = Image.fromarray(np.ascontiguousarray(frame.transpose(1, 2, 0)))
+        picture.save(buffer, quality=quality, **CODECS[codec])
+        files.append(buffer.getvalue())
+    return files
+
+
+def _decode(data: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data)) as picture:
+        return np.asarray(picture.convert("RGB"), np.uint8).transpose(2, 0, 1)
+
+
+def _rate(files: Sequence[bytes], frames: NDArray[np.uint8]) -> float:
+    """Return the mean bits of a file for each pixel of its frame."""
+    return float(8 * sum(map(len, files)) / (len(frames) * frames.shape[2] * frames.shape[3]))
 
 
 def _frames(clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
