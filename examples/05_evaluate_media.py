@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from ulrec import __version__
 from ulrec.errors import DataError
+from ulrec.evaluation.cells import text_table
 from ulrec.evaluation.copying import copy_rate
 from ulrec.evaluation.discrepancy import gaussian_mmd, mmd_name
 from ulrec.evaluation.fidelity import frechet_distance, frechet_name, kid, kid_name
@@ -239,7 +240,7 @@ def main() -> None:
     save_png(compared_sheet(rows, title="The first of each set"), options.out / "sheet.png")
     with pl.Config(tbl_rows=-1, fmt_str_lengths=60, tbl_hide_dataframe_shape=True):
         for table in tables:
-            print(table.summary, *table.notes, sep="\n")
+            print(text_table(table.summary), *table.notes, sep="\n")
     print(f"page: {place / 'report.html'}\nsheet: {options.out / 'sheet.png'}")
 
 

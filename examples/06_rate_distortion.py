@@ -26,6 +26,7 @@ from ulrec.data.media import MediaStore
 from ulrec.data.pictures import MediaConfig, decode
 from ulrec.errors import DataError
 from ulrec.evaluation.canvas import BLUE, GREEN, ORANGE, STYLE, VIOLET, panels, png
+from ulrec.evaluation.cells import text_table
 from ulrec.evaluation.protocol import Protocol, require_comparable
 from ulrec.evaluation.rate import CODECS, codec_psnr, downsampling_psnr
 from ulrec.evaluation.results import Result, load_results, save_results
@@ -183,7 +184,7 @@ def main() -> None:
     result = Result(name="rate_distortion", protocol=protocol, summary=points, notes=tuple(notes))
     save_results(options.out / "results", [result], title="Rate and distortion")
     Image.open(io.BytesIO(plot(points, others))).save(options.out / "rate_distortion.png")
-    print(points, *notes, f"plot: {options.out / 'rate_distortion.png'}", sep="\n")
+    print(text_table(points), *notes, f"plot: {options.out / 'rate_distortion.png'}", sep="\n")
 
 
 if __name__ == "__main__":
