@@ -1,4 +1,4 @@
-"""Coverage, Gini, novelty and diversity by hand."""
+"""Diversity by hand, and the table of all."""
 
 import math
 
@@ -10,40 +10,10 @@ from ulrec.data.ids import IdMap
 from ulrec.errors import DataError
 from ulrec.evaluation.beyond_accuracy import (
     across_diversity,
-    catalogue_coverage,
     evaluate_beyond_accuracy,
-    exposure,
-    gini,
     intra_list_diversity,
-    surprisal,
 )
-
-USERS = np.array([0, 0, 1])
-ITEMS = np.array([0, 1, 1])
-
-
-def test_exposure_coverage_gini() -> None:
-    counts = exposure(ITEMS, num_items=4)
-    assert counts.tolist() == [1, 2, 0, 0]
-    assert catalogue_coverage(counts) == 0.5
-    # Mean absolute difference over all ordered pairs, over twice the mean.
-    pairs = np.abs(counts[:, None] - counts[None]).mean() / (2 * counts.mean())
-    assert gini(counts) == pytest.approx(pairs, abs=1e-12)
-    assert gini(np.ones(5)) == pytest.approx(0)
-    with pytest.raises(DataError, match="not all zero"):
-        gini(np.zeros(3))
-
-
-def test_surprisal_by_hand() -> None:
-    values = surprisal(USERS, ITEMS, popularity=[8, 2, 0], num_train_users=8)
-    # log2(8/8)/3 = 0, log2(8/2)/3 = 2/3
-    np.testing.assert_allclose(values, [1 / 3, 2 / 3])
-    cold = surprisal(np.array([0]), np.array([2]), popularity=[8, 2, 0], num_train_users=8)
-    assert cold.tolist() == [1.0]
-    with pytest.raises(DataError, match="popularity has to lie"):
-        surprisal(USERS, ITEMS, popularity=[9, 2], num_train_users=8)
-    with pytest.raises(DataError, match="rows of popularity"):
-        surprisal(USERS, ITEMS, popularity=[1], num_train_users=8)
+from ulrec.evaluation.exposure import exposure_entropy, gini
 
 
 def test_diversity_by_hand() -> None:
@@ -86,6 +56,10 @@ def test_table_of_all() -> None:
     assert summary["coverage", 1]["mean"] == 0.5
     assert summary["coverage", 1]["low"] is None
     assert summary["gini", 2]["mean"] == pytest.approx(gini([1, 2, 0, 0]))
+    assert summary["entropy", 2]["mean"] == pytest.approx(exposure_entropy([1, 2]))
+    assert summary["miuf", 2]["mean"] == pytest.approx((1 + 2) / 2)
+    assert summary["popularity", 2]["mean"] == pytest.approx((5 + 2) / 2)
+    assert ("serendipity", 2) not in summary
     assert summary["novelty", 2]["mean"] == pytest.approx((1 / 3 + 2 / 3) / 2)
     assert summary["novelty", 2]["num_users"] == 2
     assert summary["diversity", 2]["mean"] == pytest.approx(1.0)
@@ -99,7 +73,32 @@ def test_table_of_all() -> None:
     }
 
 
+def test_serendipity_is_of_the_users_of_the_truth() -> None:
+    truth = pl.DataFrame({"user_id": ["u", "u", "w"], "item_id": ["b", "d", "a"]})
+    result = _evaluate(TABLE, truth=truth, features=None, num_resamples=None)
+    serendipity = result.per_user.filter(pl.col("metric") == "serendipity")
+    # b is second most popular of four: pu = 3/4 = p(2).
+    assert serendipity.select("user_id", "k", "value").rows() == [
+        ("u", 1, 0.0),
+        ("w", 1, 0.0),
+        ("u", 2, 0.0),
+        ("w", 2, 0.0),
+    ]
+    first = TABLE.with_columns(rank=pl.Series([2, 1, 1]))
+    result = _evaluate(first, truth=truth, features=None, num_resamples=None)
+    serendipity = result.per_user.filter(pl.col("metric") == "serendipity")
+    assert serendipity["value"].to_list() == [pytest.approx(1 - 3 / 4), 0, pytest.approx(1 / 8), 0]
+    assert result.num_without_truth == 1  # v
+    row = result.summary.row(by_predicate=pl.col("metric").eq("novelty") & pl.col("k").eq(1))
+    assert row[3:] == (None, None, 2)
+    assert result.num_single == {}
+
+
 def test_bad_input() -> None:
+    with pytest.raises(DataError, match="differ in type"):
+        _evaluate(TABLE, truth=pl.DataFrame({"user_id": [1], "item_id": [2]}))
+    with pytest.raises(DataError, match="ranks do not begin at 1"):
+        _evaluate(TABLE.with_columns(rank=pl.lit(0)))
     with pytest.raises(DataError, match="unknown"):
         _evaluate(TABLE.with_columns(item_id=pl.lit("z")))
     with pytest.raises(DataError, match="popularity has 3 rows, the catalogue 4"):

@@ -1,12 +1,13 @@
 """Ranking metrics: hand-computed fractions, three second implementations, and every refusal."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from sklearn.metrics import ndcg_score
+from sklearn.metrics import ndcg_score, roc_auc_score
 from torchmetrics.functional.retrieval import (
     retrieval_average_precision,
     retrieval_hit_rate,
@@ -17,7 +18,8 @@ from torchmetrics.functional.retrieval import (
 )
 
 from ulrec.errors import ConfigError, DataError
-from ulrec.evaluation.ranking import METRICS, evaluate_ranking
+from ulrec.evaluation import hits, lists
+from ulrec.evaluation.ranking import METRICS, evaluate_ranking, unseen_items
 
 
 def _recommendations(lists: dict) -> pl.DataFrame:
@@ -46,7 +48,12 @@ def _value(result, user: str, metric: str, k: int) -> float:
 
 def test_hand_computed_fractions() -> None:
     result = evaluate_ranking(
-        _recommendations(LISTS), _truth(TRUTH), ks=(1, 2, 4), metrics=tuple(METRICS), seed=0
+        _recommendations(LISTS),
+        _truth(TRUTH),
+        ks=(1, 2, 4),
+        metrics=tuple(METRICS),
+        seed=0,
+        num_unseen=10,
     )
     log = math.log2
     expected = {  # ann: hits at ranks 2 and 4, |T| = 3
@@ -54,6 +61,9 @@ def test_hand_computed_fractions() -> None:
         ("hit_rate", 2): 1,
         ("recall", 2): 1 / 3,
         ("recall", 4): 2 / 3,
+        ("recall_capped", 1): 0,
+        ("recall_capped", 2): 1 / 2,
+        ("recall_capped", 4): 2 / 3,
         ("precision", 2): 1 / 2,
         ("precision", 4): 2 / 4,
         ("mrr", 1): 0,
@@ -63,11 +73,20 @@ def test_hand_computed_fractions() -> None:
         ("ndcg_full_k", 4): (1 / log(3) + 1 / log(5)) / (1 + 1 / log(3) + 1 / log(4) + 1 / log(5)),
         ("map", 2): (1 / 2) / 3,
         ("map", 4): (1 / 2 + 2 / 4) / 3,
+        # 7 items are not in T. b beats 6 of them, d 5; x is listed nowhere: 5 are below rank 4.
+        ("auc", 4): Fraction(6 + 5) / 21 + Fraction(5, 2) / 21,
+        # One of the 7 is above b; d and x stand with the other 6.
+        ("auc", 2): (6 + 2 * Fraction(6, 2)) / 21,
+        ("auc", 1): 3 * Fraction(6, 2) / 21,
     }
     for (metric, k), value in expected.items():
-        assert _value(result, "ann", metric, k) == pytest.approx(value, abs=1e-12), (metric, k)
+        found = _value(result, "ann", metric, k)
+        assert found == pytest.approx(float(value), abs=1e-12), (metric, k)
     for user in ("bob", "zoe"):
-        assert all(_value(result, user, metric, 4) == 0 for metric in METRICS)
+        assert all(_value(result, user, metric, 4) == 0 for metric in METRICS if metric != "auc")
+    # bob: two of nine stand above, x ties with seven; zoe: no list, all ties.
+    assert _value(result, "bob", "auc", 4) == pytest.approx(7 / 2 / 9)
+    assert _value(result, "zoe", "auc", 4) == 1 / 2
 
 
 def test_everyone_is_counted() -> None:
@@ -116,7 +135,13 @@ def _per_user(result, metric: str, k: int, users: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("k", [1, 4, 30])
 def test_equals_torchmetrics_and_scikit_learn(seed, k) -> None:
     users, scores, liked, table, truth = _random_world(seed)
-    result = evaluate_ranking(table, truth, ks=(k,), metrics=tuple(METRICS), seed=0)
+    result = evaluate_ranking(
+        table, truth, ks=(k,), metrics=tuple(METRICS), seed=0, num_unseen=scores.shape[1]
+    )
+    # What stands below rank k is tied: the same score for all of it.
+    cut = np.where((-scores).argsort(1).argsort(1) < k, scores, scores.min() - 1)
+    theirs = [roc_auc_score(t, s) for s, t in zip(cut, liked, strict=True)]
+    np.testing.assert_allclose(_per_user(result, "auc", k, users), theirs, atol=1e-12)
     # torchmetrics takes items scored zero or below for not recommended: only order matters here.
     scores = scores - scores.min() + 1
     peers = {
@@ -149,7 +174,8 @@ def test_equals_a_plain_loop(seed) -> None:
     """Float64, every metric, 1e-9: the definitions once more, user by user."""
     users, scores, liked, table, truth = _random_world(seed)
     k = 7
-    result = evaluate_ranking(table, truth, ks=(k,), metrics=tuple(METRICS), seed=0)
+    names = tuple(name for name in METRICS if name != "auc")
+    result = evaluate_ranking(table, truth, ks=(k,), metrics=names, seed=0)
     for u, user in enumerate(users.tolist()):
         rel = liked[u][np.argsort(-scores[u])][:k].tolist()
         num = int(liked[u].sum())
@@ -159,6 +185,7 @@ def test_equals_a_plain_loop(seed) -> None:
         expected = {
             "hit_rate": float(any(rel)),
             "recall": sum(rel) / num,
+            "recall_capped": sum(rel) / min(num, k),
             "precision": sum(rel) / k,
             "mrr": first,
             "ndcg": dcg / sum(gains[: min(k, num)]),
@@ -182,6 +209,14 @@ def test_rows_and_ids_may_come_in_any_order_and_type() -> None:
             seed=0,
         )
         np.testing.assert_allclose(other.summary["mean"], expected, atol=1e-12)
+
+
+def test_tied_scores_change_nothing() -> None:
+    """The order is that of the ranks; whoever made them has broken the ties."""
+    table = _recommendations(LISTS)
+    expected = evaluate_ranking(table, _truth(TRUTH), ks=(3,), seed=0).per_user
+    tied = table.with_columns(score=pl.lit(1.0))
+    assert evaluate_ranking(tied, _truth(TRUTH), ks=(3,), seed=0).per_user.equals(expected)
 
 
 def test_no_recommendations_at_all_is_zero_for_all() -> None:
@@ -210,8 +245,10 @@ def test_the_interval_narrows_and_follows_the_seed() -> None:
         (lambda t: t.with_columns(rank=pl.col("rank") - 1), "ranks of 3 users are not 1, 2"),
         (lambda t: t.with_columns(rank=pl.col("rank") * 2), "ranks of 3 users"),
         (lambda t: t.with_columns(rank=pl.lit(1)), "ranks of 3 users"),
+        (lambda t: t.with_columns(rank=pl.lit(2**63, pl.UInt64)), "ranks of 3 users"),
+        (lambda t: t.with_columns(rank=pl.Series([0, 1, 2, 3, 1, 3, 1, 2, 3, 4])), "ranks of 2"),
         (lambda t: t.with_columns(rank=pl.col("rank").cast(pl.Float64)), "whole number"),
-        (lambda t: t.with_columns(item_id=pl.lit(3)), "item_id is Int32 in the recommendations"),
+        (lambda t: t.with_columns(item_id=pl.lit(3)), "item_id is Int64 in the recommendations"),
         (lambda t: t.with_columns(item_id=pl.lit(3.0)), "str or int, got Float64"),
         (lambda t: t.with_columns(user_id=pl.lit(None, pl.String)), "nulls"),
         (lambda t: t.drop("score"), r"lack the columns \['score'\]"),
@@ -244,12 +281,112 @@ def test_unknown_metric_names_the_near_one() -> None:
 @pytest.mark.parametrize("name", METRICS)
 def test_contract_of_every_metric(name) -> None:
     """1 for a perfect list, 0 for a list of misses, and the formula is written down."""
-    perfect = evaluate_ranking(
-        _recommendations({1: [5, 6, 7]}), _truth({1: [5, 6, 7]}), ks=(3,), metrics=(name,), seed=0
-    )
+    options = {"ks": (3,), "metrics": (name,), "seed": 0, "num_unseen": 4}
+    shown = _recommendations({1: [5, 6, 7]})
+    perfect = evaluate_ranking(shown, _truth({1: [5, 6, 7]}), **options)
     assert perfect.per_user["value"].to_list() == [pytest.approx(1)]
-    misses = evaluate_ranking(
-        _recommendations({1: [5, 6, 7]}), _truth({1: [8]}), ks=(3,), metrics=(name,), seed=0
-    )
+    misses = evaluate_ranking(shown, _truth({1: [8]}), **options)
     assert misses.per_user["value"].to_list() == [0]
     assert "@k" in str(METRICS[name].__doc__)
+
+
+def test_intervals_can_be_left_out() -> None:
+    result = evaluate_ranking(_recommendations(LISTS), _truth(TRUTH), seed=0, num_resamples=None)
+    full = evaluate_ranking(_recommendations(LISTS), _truth(TRUTH), seed=0)
+    assert result.summary["low"].null_count() == result.summary["high"].null_count() == 18
+    assert result.summary.schema == full.summary.schema
+    assert result.summary["mean"].equals(full.summary["mean"])
+
+
+def test_unseen_items_count_each_seen_item_once() -> None:
+    seen = pl.DataFrame({"user_id": [1, 1, 1, 3], "item_id": [5, 5, 6, 5]})
+    table = unseen_items(seen, pl.Series([1, 2]), num_items=9)
+    assert table.rows() == [(1, 7), (2, 9)]
+    with pytest.raises(DataError, match="more items than the catalogue's 1"):
+        unseen_items(seen, pl.Series([1]), num_items=1)
+
+
+def test_auc_takes_a_number_for_each_user() -> None:
+    shown, liked = _recommendations({1: [5, 6], 2: [5]}), _truth({2: [6], 1: [6]})
+    unseen = pl.DataFrame({"user_id": [1, 2], "num_unseen": [3, 6]})
+    result = evaluate_ranking(shown, liked, ks=(2,), metrics=("auc",), seed=0, num_unseen=unseen)
+    # 1: one of two others is above. 2: one of five is above, four tie.
+    assert dict(result.per_user.select("user_id", "value").rows()) == {1: 1 / 2, 2: 2 / 5}
+
+
+@pytest.mark.parametrize(
+    ("unseen", "error", "message"),
+    [
+        (None, ConfigError, "auc needs num_unseen"),
+        (4, DataError, "1 users have fewer unseen items than"),
+        (pl.DataFrame({"user_id": ["ann"]}), DataError, "need user_id and num_unseen"),
+        (pl.DataFrame({"user_id": ["ann"], "num_unseen": [9]}), DataError, "lacks 2 of the"),
+        (pl.DataFrame({"user_id": [1], "num_unseen": [9]}), DataError, "user_id is Int64"),
+        (pl.DataFrame({"user_id": ["ann"] * 2, "num_unseen": [9, 9]}), DataError, "users twice"),
+    ],
+)
+def test_auc_refuses(unseen, error, message) -> None:
+    with pytest.raises(error, match=message):
+        evaluate_ranking(
+            _recommendations(LISTS), _truth(TRUTH), metrics=("auc",), seed=0, num_unseen=unseen
+        )
+
+
+def test_auc_refuses_users_who_like_all() -> None:
+    with pytest.raises(DataError, match="1 users like all of their unseen items"):
+        evaluate_ranking(
+            _recommendations({1: [5]}), _truth({1: [5]}), metrics=("auc",), seed=0, num_unseen=1
+        )
+
+
+@pytest.mark.parametrize("kind", [pl.Int64, pl.String])
+@pytest.mark.parametrize("block", [1, 50, 10**6])
+def test_lists_of_all_lengths_in_any_order(kind, block, monkeypatch) -> None:
+    """What is read block by block, or sorted first, gives what a plain loop gives."""
+    monkeypatch.setattr(lists, "BLOCK", block)
+    rng = np.random.default_rng(block)
+    shown = {u: rng.permutation(40)[: rng.integers(1, 9)].tolist() for u in range(60)}
+    liked = {u: rng.permutation(40)[: rng.integers(1, 6)].tolist() for u in range(30, 90)}
+    casts = pl.col("user_id").cast(kind), pl.col("item_id").cast(kind)
+    table, truth = _recommendations(shown).with_columns(casts), _truth(liked).with_columns(casts)
+    expected = [len(set(shown.get(u, ())[:5]) & set(items)) for u, items in liked.items()]
+    for order in (table, table.reverse(), table.sample(fraction=1, shuffle=True, seed=1)):
+        result = evaluate_ranking(order, truth, ks=(5,), metrics=("precision",), seed=0)
+        np.testing.assert_allclose(result.per_user["value"] * 5, expected, atol=1e-12)
+        assert (result.num_missing, result.num_without_truth) == (30, 30)
+
+
+def test_ids_that_agree_in_their_last_32_bits_are_told_apart() -> None:
+    big = 2**32
+    shown = _recommendations({1: [7, 7 + big, 7 + 2 * big], 2: [7 + big, 3]})
+    liked = _truth({1: [7 + big], 2: [7, 7 + 2 * big, 3]})
+    result = evaluate_ranking(shown, liked, ks=(3,), metrics=("mrr",), seed=0)
+    assert result.per_user["value"].to_list() == [1 / 2, 1 / 2]
+    with pytest.raises(DataError, match="1 recommended"):
+        evaluate_ranking(_recommendations({1: [7, 7 + big, 7]}), liked, seed=0)
+
+
+def test_a_collision_of_hashes_changes_nothing(monkeypatch) -> None:
+    """At the first attempt all strings get one of two numbers: everything collides."""
+    attempts = []
+    numbers = hits._numbers
+
+    def colliding(ids, attempt):
+        attempts.append(attempt)
+        return numbers(ids, attempt) % 2 if attempt == 0 else numbers(ids, attempt)
+
+    args = _recommendations(LISTS), _truth(TRUTH)
+    expected = evaluate_ranking(*args, ks=(2, 4), seed=0).per_user
+    monkeypatch.setattr(hits, "_numbers", colliding)
+    assert evaluate_ranking(*args, ks=(2, 4), seed=0).per_user.equals(expected)
+    assert set(attempts) == {0, 1}
+    # A single truth whose number meets another item's: dropped when the ids are compared.
+    one = evaluate_ranking(_recommendations({"u": ["a"]}), _truth({"u": ["c"]}), ks=(1,), seed=0)
+    assert one.summary["mean"].to_list() == [0] * 6
+
+
+def test_ids_beyond_int64_are_refused() -> None:
+    huge = pl.col("item_id").cast(pl.UInt64) + 2**63
+    shown, liked = _recommendations({1: [5]}), _truth({1: [5]})
+    with pytest.raises(DataError, match="item_id of the recommendations exceeds Int64"):
+        evaluate_ranking(shown.with_columns(huge), liked.with_columns(huge), seed=0)

@@ -13,6 +13,7 @@ from ulrec.evaluation.statistics import (
     bootstrap_mean,
     bootstrap_means,
     holm,
+    paired_bootstrap,
     paired_permutation_test,
     permutation_p_value,
     wilson_interval,
@@ -73,6 +74,62 @@ def test_bootstrap_refuses_choices() -> None:
         bootstrap_mean([1.0, 2.0], seed=0, level=1.0)
 
 
+def test_bootstrap_draws_whole_resamples() -> None:
+    """The numbers themselves: a mean of rows drawn one resample after the other."""
+    values = np.random.default_rng(0).normal(size=(7, 2))
+    rng = np.random.default_rng(5)
+    expected = [values[rng.integers(7, size=7)].mean(0) for _ in range(20)]
+    np.testing.assert_allclose(bootstrap_means(values, seed=5, num_resamples=20), expected)
+
+
+def test_paired_bootstrap_resamples_users_not_models() -> None:
+    """Users differ far more than models do: only pairing sees the difference of models."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(0, 10, 200)
+    b = a - 0.5 + rng.normal(0, 0.1, 200)
+    paired = paired_bootstrap(a, b, seed=0)
+    assert paired.low < paired.mean < paired.high
+    assert paired.mean == pytest.approx((a - b).mean(), abs=1e-12)
+    width = 2 * 1.96 * (a - b).std() / np.sqrt(200)
+    assert paired.high - paired.low == pytest.approx(width, rel=0.1)
+    both = bootstrap_means(np.stack([a, b], axis=1), seed=0, num_resamples=1000)
+    low, high = np.quantile(both[:, 0] - both[:, 1], [0.025, 0.975])
+    assert (paired.low, paired.high) == (pytest.approx(low), pytest.approx(high))
+    with pytest.raises(DataError, match="one length, got 2 and 1"):
+        paired_bootstrap([1.0, 2.0], [1.0], seed=0)
+
+
+@pytest.mark.slow
+def test_interval_covers_the_truth_at_its_level() -> None:
+    """5,000 worlds of 100 users with values as metrics have them: many zeros, skewed, in [0, 1]."""
+    rng = np.random.default_rng(2024)
+    num_users, worlds = 100, 5000
+    hit = rng.random((num_users, worlds)) < 0.4
+    values = np.where(hit, rng.beta(2, 3, (num_users, worlds)), 0.0)
+    truth = 0.4 * 2 / 5
+    covered = [
+        interval.low <= truth <= interval.high
+        for start in range(0, worlds, 10)
+        for interval in bootstrap_intervals(
+            values[:, start : start + 10], seed=start, num_resamples=1000
+        )
+    ]
+    assert len(covered) == worlds
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+@pytest.mark.slow
+def test_paired_test_is_wrong_as_often_as_it_says() -> None:
+    """5,000 worlds without a difference between two models that share the users' difficulty."""
+    rng = np.random.default_rng(2025)
+    rejected = []
+    for world in range(5000):
+        user = rng.beta(1, 4, 60)
+        a, b = (user * rng.beta(2, 2, 60) for _ in range(2))
+        rejected.append(paired_permutation_test(a, b, seed=world, num_permutations=999) <= 0.05)
+    assert 0.04 <= np.mean(rejected) <= 0.06
+
+
 def test_permutation_p_value_counts_the_data_themselves() -> None:
     assert permutation_p_value(10.0, np.zeros(99)) == 1 / 100
     assert permutation_p_value(-1.0, np.zeros(99)) == 1.0
@@ -94,6 +151,19 @@ def test_paired_test_agrees_with_enumeration() -> None:
     assert paired_permutation_test(a, b, seed=0, num_permutations=40_000) == pytest.approx(
         two, abs=0.004
     )
+
+
+@pytest.mark.parametrize("num", [1, 7, 64, 9000])
+def test_flipped_sums_have_the_moments_of_random_signs(num, monkeypatch) -> None:
+    difference = np.random.default_rng(num).normal(size=num)
+    sums = statistics._flipped_sums(difference, np.random.default_rng(0), 4000)
+    size = np.sqrt(np.square(difference).sum())
+    assert abs(sums.mean()) < 4 * size / np.sqrt(4000)
+    assert sums.std() == pytest.approx(size, rel=0.05)
+    assert sums.max() <= np.abs(difference).sum() + 1e-9
+    monkeypatch.setattr(statistics, "CHUNK", 5000)
+    again = statistics._flipped_sums(difference, np.random.default_rng(0), 4000)
+    assert np.array_equal(again, sums)
 
 
 def test_paired_test_counts_ties_that_rounding_hides() -> None:

@@ -1,4 +1,7 @@
-"""What recommendations do to a catalogue and its users: coverage, exposure, novelty, diversity."""
+"""What recommendations do to a catalogue and its users, in one table; diversity of lists.
+
+Exposure and popularity have modules of their own.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,24 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from ulrec.data.ids import IdMap
-from ulrec.data.schema import HIGH, ITEM_ID, LOW, MEAN, METRIC, NUM_USERS, RANK, USER_ID, K
+from ulrec.data.schema import HIGH, ITEM_ID, LOW, MEAN, METRIC, NUM_USERS, RANK, USER_ID, VALUE, K
 from ulrec.errors import DataError
+from ulrec.evaluation.exposure import catalogue_coverage, exposure, exposure_entropy, gini
 from ulrec.evaluation.features import unit_rows
+from ulrec.evaluation.lists import Truth, plain_ids, read_truth, rows_of
+from ulrec.evaluation.popularity import (
+    inverse_user_frequency,
+    mean_popularity,
+    serendipity,
+    surprisal,
+)
 from ulrec.evaluation.statistics import Interval, bootstrap_mean
 
 __all__ = [
     "BeyondAccuracyResult",
     "across_diversity",
-    "catalogue_coverage",
     "evaluate_beyond_accuracy",
-    "exposure",
-    "gini",
     "intra_list_diversity",
-    "surprisal",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -38,17 +45,21 @@ class BeyondAccuracyResult:
     Attributes
     ----------
     per_user
-        Table [user_id, metric, k, value] of "novelty" and "diversity".
+        Table [user_id, metric, k, value] of the metrics that users have: "novelty", "miuf",
+        "popularity", "diversity" and "serendipity".
     summary
-        Table [metric, k, mean, low, high, num_users]; "coverage" and "gini" describe the catalogue
-        and have null for low and high.
+        Table [metric, k, mean, low, high, num_users]; "coverage", "gini" and "entropy" describe the
+        catalogue and have null for low and high. The mean of "popularity" is ARP.
     num_single
         Per k the users with one recommendation, who have no diversity.
+    num_without_truth
+        Users with recommendations but no truth: they have no serendipity. Zero without a truth.
     """
 
     per_user: pl.DataFrame
     summary: pl.DataFrame
     num_single: dict[int, int]
+    num_without_truth: int = 0
 
 
 def evaluate_beyond_accuracy(
@@ -57,12 +68,16 @@ def evaluate_beyond_accuracy(
     items: IdMap,
     popularity: ArrayLike,
     num_train_users: int,
-    features: ArrayLike,
+    features: ArrayLike | None = None,
+    truth: pl.DataFrame | None = None,
     ks: Sequence[int] = (10,),
     seed: int,
-    num_resamples: int = 1000,
+    num_resamples: int | None = 1000,
 ) -> BeyondAccuracyResult:
-    """Return coverage, Gini, novelty and diversity at each k.
+    """Return coverage, Gini, entropy, novelty, popularity, diversity and serendipity at each k.
+
+    Users are those with recommendations; only "serendipity" is of the users of the truth, and zero
+    where they have no recommendations.
 
     Parameters
     ----------
@@ -75,116 +90,56 @@ def evaluate_beyond_accuracy(
     num_train_users
         All train users.
     features
-        Features of the items, (I, d).
+        Features of the items, (I, d); without them there is no "diversity".
+    truth
+        [user_id, item_id], what users liked later; without it there is no "serendipity".
     ks
         Cut-offs.
     seed
         Of the bootstrap over users.
     num_resamples
-        Its resamples.
+        Its resamples; None leaves the intervals out.
 
     Raises
     ------
     DataError
         If an item is unknown, there are no recommendations, or an array does not fit the catalogue.
     """
-    for name, array in (("popularity", np.asarray(popularity)), ("features", np.asarray(features))):
-        if len(array) != len(items):
-            raise DataError(f"{name} has {len(array)} rows, the catalogue {len(items)} items")
-    per_user, rows, num_single = [], [], {}
+    for name, array in (("popularity", popularity), ("features", features)):
+        if array is not None and (num := len(np.asarray(array))) != len(items):
+            raise DataError(f"{name} has {num} rows, the catalogue {len(items)} items")
+    liked = None if truth is None else read_truth(truth)
+    rows: list[dict[str, object]] = []
+    per_user: list[pl.DataFrame] = []
+    num_single, num_without_truth = {}, 0
     for k in ks:
-        users, user_idx, item_idx = _head(recommendations, items, k)
-        counts = exposure(item_idx, num_items=len(items))
-        novelty = surprisal(
-            user_idx, item_idx, popularity=popularity, num_train_users=num_train_users
-        )
-        diversity = intra_list_diversity(user_idx, item_idx, features=features)
-        several = ~np.isnan(diversity)
-        num_single[k] = int(np.count_nonzero(~several))
+        head = _head(recommendations, items, k)
+        counts = exposure(head.item_idx, num_items=len(items))
+        num_users = len(head.users)
         rows += [
-            _row("coverage", k, catalogue_coverage(counts), len(users)),
-            _row("gini", k, gini(counts), len(users)),
+            _row("coverage", k, catalogue_coverage(counts), num_users),
+            _row("gini", k, gini(counts), num_users),
+            _row("entropy", k, exposure_entropy(counts), num_users),
         ]
-        for name, ids, values in (
-            ("novelty", users, novelty),
-            ("diversity", users.filter(pl.Series(several)), diversity[several]),
-        ):
+        found = _of_lists(head, popularity, num_train_users)
+        if features is not None:
+            diversity = intra_list_diversity(head.user_idx, head.item_idx, features=features)
+            several = ~np.isnan(diversity)
+            num_single[k] = int(np.count_nonzero(~several))
+            found.append(("diversity", head.users.filter(pl.Series(several)), diversity[several]))
+        if liked is not None:
+            found.append(("serendipity", liked.users, _serendipity(head, liked, popularity, k)))
+            num_without_truth = int(np.count_nonzero(rows_of(liked.users, head.users) < 0))
+        for name, ids, values in found:
             if len(values):
-                interval = bootstrap_mean(values, seed=seed, num_resamples=num_resamples)
-                rows.append(_row(name, k, interval, len(values)))
+                rows.append(_row(name, k, _summarized(values, seed, num_resamples), len(values)))
                 per_user.append(_user_values(ids, name, k, values))
     return BeyondAccuracyResult(
-        per_user=pl.concat(per_user), summary=pl.DataFrame(rows, SUMMARY), num_single=num_single
+        per_user=pl.concat(per_user),
+        summary=pl.DataFrame(rows, SUMMARY),
+        num_single=num_single,
+        num_without_truth=num_without_truth,
     )
-
-
-def exposure(item_idx: IntArray, *, num_items: int) -> IntArray:
-    """Return how often each item of the catalogue is recommended, (num_items,)."""
-    return np.bincount(item_idx, minlength=num_items).astype(np.int64)
-
-
-def catalogue_coverage(counts: ArrayLike) -> float:
-    """Return the share of items with any exposure, of counts (I,).
-
-    Examples
-    --------
-    >>> catalogue_coverage([3, 0, 1, 0])
-    0.5
-    """
-    return float(np.mean(_counts(counts) > 0))
-
-
-def gini(counts: ArrayLike) -> float:
-    """Return the Gini index of exposure (I,): 0 where all items share it, 1 - 1/I where one has it.
-
-    Items that are never recommended count.
-
-    Examples
-    --------
-    >>> gini([2, 2, 2, 2]), gini([8, 0, 0, 0])
-    (0.0, 0.75)
-    """
-    ordered = np.sort(_counts(counts))
-    num = len(ordered)
-    weights = 2 * np.arange(1, num + 1) - num - 1
-    return float(weights @ ordered / (num * ordered.sum()))
-
-
-def surprisal(
-    user_idx: IntArray, item_idx: IntArray, *, popularity: ArrayLike, num_train_users: int
-) -> FloatArray:
-    """Return each user's novelty: the mean of log2(N / n_i) / log2 N over the recommended items.
-
-    An item without train users counts as having one: the most surprising that one can be.
-
-    Parameters
-    ----------
-    user_idx, item_idx
-        Recommended pairs as rows, (P,) each; every user 0..U-1 has one.
-    popularity
-        Train users n_i of each item, (I,).
-    num_train_users
-        All train users N.
-
-    Returns
-    -------
-    FloatArray
-        (U,) in [0, 1].
-
-    Raises
-    ------
-    DataError
-        If N < 2, a count exceeds N or is negative, or an item has none.
-    """
-    counts = np.asarray(popularity)
-    if num_train_users < 2 or counts.min() < 0 or counts.max() > num_train_users:
-        raise DataError(
-            f"popularity has to lie in 0..num_train_users and that be at least 2, got "
-            f"{counts.min()}..{counts.max()} and {num_train_users}"
-        )
-    _check_rows(item_idx, len(counts), "popularity")
-    information = np.log2(num_train_users / np.maximum(counts, 1)) / np.log2(num_train_users)
-    return np.bincount(user_idx, weights=information[item_idx]) / np.bincount(user_idx)
 
 
 def intra_list_diversity(
@@ -246,31 +201,73 @@ def across_diversity(features: ArrayLike) -> FloatArray:
     return np.asarray(1 - (unit @ unit.sum(axis=0) - 1) / (len(unit) - 1))
 
 
-def _head(
-    recommendations: pl.DataFrame, items: IdMap, k: int
-) -> tuple[pl.Series, IntArray, IntArray]:
-    """Return the users in order of appearance, and the first k recommendations as rows."""
+@dataclass(frozen=True, kw_only=True)
+class _Head:
+    """The first k of each list: users (U,) in order of appearance, pairs as rows (P,), ranks."""
+
+    users: pl.Series
+    user_idx: IntArray
+    item_idx: IntArray
+    rank: IntArray
+    item_ids: pl.Series
+
+
+def _head(recommendations: pl.DataFrame, items: IdMap, k: int) -> _Head:
     missing = [c for c in (USER_ID, ITEM_ID, RANK) if c not in recommendations.columns]
     if missing or k < 1:
         raise DataError(f"expected k >= 1 and all columns, got k = {k}, without {missing}")
-    head = recommendations.filter(pl.col(RANK) <= k)
-    if head.is_empty():
-        raise DataError("there are no recommendations to evaluate")
-    if head.select(USER_ID, ITEM_ID).is_duplicated().any():
+    head = recommendations.select(USER_ID, ITEM_ID, RANK).filter(pl.col(RANK) <= k)
+    if head.is_empty() or head[RANK].min() < 1:  # type: ignore[operator]
+        raise DataError("there are no recommendations to evaluate, or ranks do not begin at 1")
+    ids = plain_ids("recommendations", head[USER_ID])
+    item_ids = plain_ids("recommendations", head[ITEM_ID])
+    users, different = ids.unique(maintain_order=True), item_ids.unique(maintain_order=True)
+    user_idx = rows_of(users, ids)
+    item_idx = items.rows(different.to_list())[rows_of(different, item_ids)]
+    pairs = np.sort(user_idx * len(items) + item_idx)
+    if (pairs[1:] == pairs[:-1]).any():
         raise DataError("recommended (user, item) pairs repeat; drop duplicates")
-    users = head[USER_ID].unique(maintain_order=True)
-    return (
-        users,
-        IdMap(users.to_list()).rows(head[USER_ID].to_list()),
-        items.rows(head[ITEM_ID].to_list()),
-    )
+    rank = head[RANK].cast(pl.Int64).to_numpy()
+    return _Head(users=users, user_idx=user_idx, item_idx=item_idx, rank=rank, item_ids=item_ids)
 
 
-def _counts(counts: ArrayLike) -> FloatArray:
-    array = np.asarray(counts, dtype=np.float64)
-    if array.ndim != 1 or not (array >= 0).all() or array.sum() <= 0:
-        raise DataError(f"exposure has to be counts (I,), not all zero, got shape {array.shape}")
-    return array
+def _of_lists(
+    head: _Head, popularity: ArrayLike, num_train_users: int
+) -> list[tuple[str, pl.Series, FloatArray]]:
+    pairs = head.user_idx, head.item_idx
+    return [
+        (
+            "novelty",
+            head.users,
+            surprisal(*pairs, popularity=popularity, num_train_users=num_train_users),
+        ),
+        (
+            "miuf",
+            head.users,
+            inverse_user_frequency(*pairs, popularity=popularity, num_train_users=num_train_users),
+        ),
+        ("popularity", head.users, mean_popularity(*pairs, popularity=popularity)),
+    ]
+
+
+def _serendipity(head: _Head, liked: Truth, popularity: ArrayLike, k: int) -> FloatArray:
+    """Return (U,) serendipity@k of the users of the truth."""
+    if (head.users.dtype, head.item_ids.dtype) != (liked.users.dtype, liked.items.dtype):
+        raise DataError("ids of the truth and of the recommendations differ in type; cast one")
+    known = rows_of(liked.users, head.users)
+    shown = pl.DataFrame({"user": known[head.user_idx], "item": head.item_ids})
+    truth = pl.DataFrame({"user": liked.user_idx, "item": liked.items})
+    hit = shown.with_row_index("row").join(truth, on=["user", "item"], how="semi")
+    rows = hit["row"].to_numpy()
+    gains = serendipity(head.rank[rows], head.item_idx[rows], popularity=popularity)
+    sums = np.bincount(hit["user"].to_numpy(), weights=gains, minlength=len(liked.users))
+    return sums.astype(np.float64) / k
+
+
+def _summarized(values: FloatArray, seed: int, num_resamples: int | None) -> float | Interval:
+    if num_resamples is None:
+        return float(values.mean())
+    return bootstrap_mean(values, seed=seed, num_resamples=num_resamples)
 
 
 def _check_rows(item_idx: IntArray, num_items: int, name: str) -> None:
@@ -286,8 +283,8 @@ def _row(metric: str, k: int, value: float | Interval, num_users: int) -> dict[s
 
 
 def _user_values(ids: pl.Series, metric: str, k: int, values: FloatArray) -> pl.DataFrame:
-    return pl.DataFrame({USER_ID: ids, "value": values}).select(
-        USER_ID, pl.lit(metric).alias(METRIC), pl.lit(k, pl.Int64).alias(K), "value"
+    return pl.DataFrame({USER_ID: ids, VALUE: values}).select(
+        USER_ID, pl.lit(metric).alias(METRIC), pl.lit(k, pl.Int64).alias(K), VALUE
     )
 
 

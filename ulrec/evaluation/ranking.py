@@ -2,53 +2,32 @@
 
 Recommendations are a table [user_id, item_id, score, rank from 1] made by ranking *all* items the
 user has not seen; the truth is a table [user_id, item_id]. Notation: T is what a user liked later,
-rel_r is 1 where the item at rank r is in T.
+rel_r is 1 where the item at rank r is in T, C is what the list was picked from.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ulrec.data.schema import HIGH, ITEM_ID, LOW, MEAN, METRIC, NUM_USERS, RANK, SCORE, USER_ID, K
+from ulrec.data.schema import HIGH, ITEM_ID, LOW, MEAN, METRIC, NUM_USERS, USER_ID, VALUE, K
 from ulrec.errors import ConfigError, DataError
+from ulrec.evaluation.hits import Hits, find_hits
+from ulrec.evaluation.lists import plain_ids, read_lists, read_truth, rows_of
 from ulrec.evaluation.statistics import bootstrap_intervals
 
-__all__ = ["METRICS", "Hits", "RankingResult", "evaluate_ranking"]
+__all__ = ["METRICS", "Hits", "RankingResult", "evaluate_ranking", "unseen_items"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+NUM_UNSEEN = "num_unseen"
 DEFAULT_METRICS = ("hit_rate", "recall", "precision", "mrr", "ndcg", "map")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hits:
-    """Where recommendations meet the truth: all that a metric may know.
-
-    ``user_idx``, ``rank`` (from 1) and ``ordinal`` (1 for a user's first hit, 2 for the second) are
-    (H,), ordered by user and rank; ``num_truth`` (U,) counts the items of each user's truth.
-    """
-
-    user_idx: IntArray
-    rank: IntArray
-    ordinal: IntArray
-    num_truth: IntArray
-
-    def sum_per_user(self, weights: FloatArray, k: int) -> FloatArray:
-        """Return (U,) sums of the weights (H,) of hits at rank k or better."""
-        weights = np.where(self.rank <= k, weights, 0.0)
-        sums = np.bincount(self.user_idx, weights=weights, minlength=len(self.num_truth))
-        return sums.astype(np.float64, copy=False)
-
-    def count_per_user(self, k: int) -> FloatArray:
-        """Return (U,) numbers of hits at rank k or better."""
-        return self.sum_per_user(np.ones(len(self.rank)), k)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +39,11 @@ class RankingResult:
     per_user
         Table [user_id, metric, k, value], every user of the truth.
     summary
-        Table [metric, k, mean, low, high, num_users].
+        Table [metric, k, mean, low, high, num_users]; low and high are null without resamples.
     num_users
         Users of the truth; all of them count.
     num_missing
-        Those of them without recommendations, who count as zero.
+        Those of them without recommendations, who count as zero (as one half in "auc").
     num_short
         Those with fewer recommendations than the largest k (the missing included). Where nearly
         everyone is short, the table does not come from a ranking of the full catalogue.
@@ -87,9 +66,12 @@ def evaluate_ranking(
     ks: Sequence[int] = (5, 10, 20),
     metrics: Sequence[str] = DEFAULT_METRICS,
     seed: int | np.random.Generator,
-    num_resamples: int = 1000,
+    num_resamples: int | None = 1000,
+    num_unseen: int | pl.DataFrame | None = None,
 ) -> RankingResult:
     """Evaluate recommendations against what users liked later.
+
+    Rows may come in any order; those that stand user by user in order of rank are read fastest.
 
     Parameters
     ----------
@@ -104,15 +86,18 @@ def evaluate_ranking(
     seed
         Of the bootstrap over users.
     num_resamples
-        Its resamples; intervals are 95 % percentile intervals.
+        Its resamples; intervals are 95 % percentile intervals. None leaves them out.
+    num_unseen
+        How many items a list is picked from, which "auc" needs: one number, or a table [user_id,
+        num_unseen] as :func:`unseen_items` makes it.
 
     Raises
     ------
     DataError
         If a column is missing or null, ids of the tables differ in type, a pair repeats, a score is
-        NaN, ranks are not 1..n, the truth is empty, or k < 1.
+        NaN, ranks are not 1..n, the truth is empty, k < 1, or ``num_unseen`` is too small.
     ConfigError
-        If a metric is unknown.
+        If a metric is unknown, or "auc" is asked for without ``num_unseen``.
 
     Examples
     --------
@@ -125,19 +110,55 @@ def evaluate_ranking(
     ([0.5, 0.0], 1)
     """
     _check_choices(ks, metrics)
-    _check_tables(recommendations, truth)
-    encoded = _encode(recommendations, truth)
-    lengths = _list_lengths(encoded)[: len(encoded.users)]
-    hits = _find_hits(encoded)
+    if "auc" in metrics and num_unseen is None:
+        raise ConfigError("auc needs num_unseen: how many items the lists were picked from")
+    lists, liked = read_lists(recommendations), read_truth(truth)
+    hits = find_hits(lists, liked)
+    if num_unseen is not None:
+        hits = replace(hits, num_unseen=_unseen_per_user(num_unseen, liked.users, hits))
     values = [(name, k, METRICS[name](hits, k)) for name in metrics for k in ks]
+    num_evaluated = int(np.count_nonzero(hits.num_listed))
     return RankingResult(
-        per_user=_per_user(encoded.users, values),
+        per_user=_per_user(liked.users, values),
         summary=_summary(values, seed, num_resamples),
-        num_users=len(encoded.users),
-        num_missing=int(np.count_nonzero(lengths == 0)),
-        num_short=int(np.count_nonzero(lengths < max(ks))),
-        num_without_truth=encoded.num_all_users - len(encoded.users),
+        num_users=len(liked.users),
+        num_missing=len(liked.users) - num_evaluated,
+        num_short=int(np.count_nonzero(hits.num_listed < max(ks))),
+        num_without_truth=len(lists.users) - num_evaluated,
     )
+
+
+def unseen_items(seen: pl.DataFrame, users: pl.Series, *, num_items: int) -> pl.DataFrame:
+    """Return how many items of the catalogue each user has not seen.
+
+    Parameters
+    ----------
+    seen
+        [user_id, item_id], such as the train interactions; a pair that repeats counts once.
+    users
+        Different ids; those who have seen nothing are offered the whole catalogue.
+    num_items
+        The size of the catalogue.
+
+    Returns
+    -------
+    pl.DataFrame
+        [user_id, num_unseen], one row per user.
+
+    Raises
+    ------
+    DataError
+        If a user has seen more items than there are.
+    """
+    counts = seen.group_by(USER_ID).agg(pl.col(ITEM_ID).n_unique().alias("seen"))
+    table = (
+        users.alias(USER_ID).to_frame().join(counts, on=USER_ID, how="left", maintain_order="left")
+    )
+    seen_items = pl.col("seen").fill_null(0).cast(pl.Int64)
+    found = table.select(USER_ID, (num_items - seen_items).alias(NUM_UNSEEN))
+    if (found[NUM_UNSEEN] < 0).any():
+        raise DataError(f"a user has seen more items than the catalogue's {num_items}")
+    return found
 
 
 def hit_rate(hits: Hits, k: int) -> FloatArray:
@@ -148,6 +169,11 @@ def hit_rate(hits: Hits, k: int) -> FloatArray:
 def recall(hits: Hits, k: int) -> FloatArray:
     """Recall@k = |T & first k| / |T|. The denominator is |T|, not min(k, |T|)."""
     return np.asarray(hits.count_per_user(k) / hits.num_truth)
+
+
+def recall_capped(hits: Hits, k: int) -> FloatArray:
+    """Capped recall@k = |T & first k| / min(k, |T|): 1 for a perfect list even where |T| > k."""
+    return np.asarray(hits.count_per_user(k) / np.minimum(hits.num_truth, k))
 
 
 def precision(hits: Hits, k: int) -> FloatArray:
@@ -176,6 +202,24 @@ def average_precision(hits: Hits, k: int) -> FloatArray:
     return hits.sum_per_user(hits.ordinal / hits.rank, k) / hits.num_truth
 
 
+def auc(hits: Hits, k: int) -> FloatArray:
+    """AUC@k = share of pairs (one item of T, one of C without T) in which the former stands higher.
+
+    The order of the first k items counts. All other items of C stand below them, and among
+    themselves in no order: a pair of those counts one half, which is what it would be worth on
+    average were they shuffled. Lists of all of C and a k that long give the AUC of the full
+    ranking; from shorter ones nothing is guessed in favour of a model.
+    """
+    assert hits.num_unseen is not None
+    num_other = hits.num_unseen - hits.num_truth
+    above = hits.rank - hits.ordinal  # items of C without T above a hit
+    found = hits.count_per_user(k)
+    won = found * num_other - hits.sum_per_user(above.astype(np.float64), k)
+    num_below = num_other - (np.minimum(hits.num_listed, k) - found)
+    won += (hits.num_truth - found) * num_below / 2
+    return np.asarray(won / (hits.num_truth * num_other))
+
+
 def _dcg(hits: Hits, k: int) -> FloatArray:
     return hits.sum_per_user(1 / np.log2(hits.rank + 1), k)
 
@@ -193,138 +237,40 @@ def _check_choices(ks: Sequence[int], metrics: Sequence[str]) -> None:
             raise ConfigError(f"there is no metric {name!r}; {hint}")
 
 
-def _check_tables(recommendations: pl.DataFrame, truth: pl.DataFrame) -> None:
-    _check_columns("recommendations", recommendations, (USER_ID, ITEM_ID, SCORE, RANK))
-    _check_columns("truth", truth, (USER_ID, ITEM_ID))
-    if truth.is_empty():
-        raise DataError("the truth has no rows, nothing can be evaluated; check the split")
-    for column in (USER_ID, ITEM_ID):
-        ours, theirs = recommendations.schema[column], truth.schema[column]
-        kinds = {_id_kind("recommendations", column, ours), _id_kind("truth", column, theirs)}
-        if len(kinds) > 1:
-            raise DataError(
-                f"{column} is {ours} in the recommendations and {theirs} in the truth; cast one"
-            )
-    score, rank = recommendations[SCORE], recommendations[RANK]
-    if not score.dtype.is_numeric():
-        raise DataError(f"{SCORE} has to be a number, got {score.dtype}")
-    if score.dtype.is_float() and score.is_nan().any():
-        raise DataError(f"{score.is_nan().sum()} scores are NaN; mend the model that gave them")
-    if not rank.dtype.is_integer():
-        raise DataError(f"{RANK} has to be a whole number, got {rank.dtype}; cast the column")
-
-
-def _check_columns(name: str, table: pl.DataFrame, columns: Sequence[str]) -> None:
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise DataError(f"the {name} lack the columns {missing}; they have {table.columns}")
-    nulls = {column: n for column in columns if (n := table[column].null_count())}
-    if nulls:
-        raise DataError(f"the {name} hold nulls ({nulls}); drop or mend those rows")
-
-
-def _id_kind(name: str, column: str, dtype: pl.DataType) -> str:
-    if dtype.is_integer():
-        return "int"
-    if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
-        return "str"
-    raise DataError(f"{column} of the {name} has to be str or int, got {dtype}; cast the column")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Encoded:
-    """Both tables as rows: users of the truth come first, pairs are coded user * num_items + item.
-
-    ``user_idx``, ``pair``, ``rank`` (N,) are the recommendations, ``truth`` (P,) the sorted pairs
-    of the truth, ``users`` (U,) the ids of its users; ``num_all_users`` counts those without truth
-    too.
-    """
-
-    users: pl.Series
-    num_all_users: int
-    num_items: int
-    user_idx: IntArray
-    pair: IntArray
-    rank: IntArray
-    truth: IntArray
-
-
-def _encode(recommendations: pl.DataFrame, truth: pl.DataFrame) -> _Encoded:
-    users, num_all_users, (truth_users, user_idx) = _codes(truth[USER_ID], recommendations[USER_ID])
-    _, num_items, (truth_items, item_idx) = _codes(truth[ITEM_ID], recommendations[ITEM_ID])
-    pairs = np.sort(truth_users * num_items + truth_items)
-    repeats = int(np.count_nonzero(pairs[1:] == pairs[:-1]))
-    if repeats:
-        raise DataError(f"{repeats} (user, item) pairs of the truth repeat; drop duplicates")
-    return _Encoded(
-        users=users,
-        num_all_users=num_all_users,
-        num_items=num_items,
-        user_idx=user_idx,
-        pair=user_idx * num_items + item_idx,
-        rank=recommendations[RANK].cast(pl.Int64).to_numpy(),
-        truth=pairs,
-    )
-
-
-def _codes(first: pl.Series, second: pl.Series) -> tuple[pl.Series, int, list[IntArray]]:
-    """Return two columns of ids as numbers, those of the first from zero.
-
-    Before them come the different ids of the first column and how many there are in both.
-    """
-    dtype = pl.Int64 if first.dtype.is_integer() else pl.String
-    columns = [column.cast(dtype).alias("id") for column in (first, second)]
-    seen = columns[0].unique(maintain_order=True)
-    ids = pl.concat([seen, columns[1].unique()]).unique(maintain_order=True)
-    numbered = ids.to_frame().with_columns(code=pl.int_range(pl.len(), dtype=pl.Int64))
-    codes = [
-        column.to_frame().join(numbered, on="id", how="left", maintain_order="left")["code"]
-        for column in columns
-    ]
-    return seen, len(ids), [code.to_numpy() for code in codes]
-
-
-def _list_lengths(encoded: _Encoded) -> IntArray:
-    """Return the number of recommendations of each user, after checking that ranks are 1..n."""
-    lengths = np.bincount(encoded.user_idx, minlength=encoded.num_all_users)
-    offsets = np.cumsum(lengths) - lengths
-    inside = (encoded.rank >= 1) & (encoded.rank <= lengths[encoded.user_idx])
-    seen = np.zeros(len(encoded.rank), np.bool_)
-    seen[offsets[encoded.user_idx[inside]] + encoded.rank[inside] - 1] = True
-    if not seen.all():
-        wrong = len(np.unique(np.repeat(np.arange(len(lengths)), lengths)[~seen]))
+def _unseen_per_user(given: int | pl.DataFrame, users: pl.Series, hits: Hits) -> IntArray:
+    """Return (U,) numbers of unseen items, checked to hold list, truth and something else."""
+    if isinstance(given, pl.DataFrame):
+        numbers = _looked_up(given, users)
+    else:
+        numbers = np.full(len(users), given, np.int64)
+    found = np.bincount(hits.user_idx, minlength=len(users))
+    few = numbers < hits.num_listed + hits.num_truth - found
+    if few.any():
         raise DataError(
-            f"the ranks of {wrong} users are not 1, 2, ..., n without gap or tie; rank each user's "
-            "items anew, ties broken by a fixed random key"
+            f"{few.sum()} users have fewer unseen items than different ones in list and truth; "
+            "count all items that the ranking was made of"
         )
-    return lengths
+    all_liked = numbers == hits.num_truth
+    if all_liked.any():
+        raise DataError(
+            f"{all_liked.sum()} users like all of their unseen items, so that auc has no pairs; "
+            "leave them out and state how many"
+        )
+    return numbers
 
 
-def _find_hits(encoded: _Encoded) -> Hits:
-    """Return the hits of users with truth, after checking that no recommended pair repeats."""
-    base = int(encoded.rank.max(initial=0)) + 1
-    if encoded.num_all_users * encoded.num_items * base >= 2**63:
-        raise DataError("the tables are too large to be evaluated at once; evaluate users in parts")
-    # Pair and rank in one number: a single sort finds repeats and answers all look-ups.
-    keys = np.sort(encoded.pair * base + encoded.rank)
-    pairs = keys // base
-    repeats = int(np.count_nonzero(pairs[1:] == pairs[:-1]))
-    if repeats:
-        raise DataError(f"{repeats} recommended (user, item) pairs repeat; drop duplicates")
-    at = np.searchsorted(pairs, encoded.truth)
-    found = at[at < len(pairs)]
-    found = found[pairs[found] == encoded.truth[: len(found)]]
-    user_idx, rank = pairs[found] // encoded.num_items, keys[found] % base
-    order = np.lexsort((rank, user_idx))
-    user_idx, rank = user_idx[order], rank[order]
-    first = np.searchsorted(user_idx, user_idx)
-    num_users = len(encoded.users)
-    return Hits(
-        user_idx=user_idx,
-        rank=rank,
-        ordinal=np.arange(len(rank)) - first + 1,
-        num_truth=np.bincount(encoded.truth // encoded.num_items, minlength=num_users),
-    )
+def _looked_up(given: pl.DataFrame, users: pl.Series) -> IntArray:
+    if not {USER_ID, NUM_UNSEEN} <= set(given.columns):
+        raise DataError(f"unseen items need user_id and num_unseen, got {given.columns}")
+    ids = plain_ids(NUM_UNSEEN, given[USER_ID])
+    if ids.dtype != users.dtype:
+        raise DataError(f"user_id is {ids.dtype} in num_unseen, {users.dtype} in the truth")
+    if ids.is_duplicated().any():
+        raise DataError("num_unseen has users twice; give one row per user")
+    rows = rows_of(ids, users)
+    if (rows < 0).any():
+        raise DataError(f"num_unseen lacks {(rows < 0).sum()} of the truth's users; add them")
+    return given[NUM_UNSEEN].cast(pl.Int64).to_numpy()[rows]
 
 
 def _per_user(users: pl.Series, values: Sequence[tuple[str, int, FloatArray]]) -> pl.DataFrame:
@@ -334,7 +280,7 @@ def _per_user(users: pl.Series, values: Sequence[tuple[str, int, FloatArray]]) -
             USER_ID: pl.concat([users] * len(values)),
             METRIC: pl.concat([pl.repeat(name, num_users, eager=True) for name, _, _ in values]),
             K: np.repeat(np.array([k for _, k, _ in values], np.int64), num_users),
-            "value": np.concatenate([value for _, _, value in values]),
+            VALUE: np.concatenate([value for _, _, value in values]),
         }
     )
 
@@ -342,17 +288,22 @@ def _per_user(users: pl.Series, values: Sequence[tuple[str, int, FloatArray]]) -
 def _summary(
     values: Sequence[tuple[str, int, FloatArray]],
     seed: int | np.random.Generator,
-    num_resamples: int,
+    num_resamples: int | None,
 ) -> pl.DataFrame:
     matrix = np.stack([value for _, _, value in values], axis=1)
-    intervals = bootstrap_intervals(matrix, seed=seed, num_resamples=num_resamples)
+    means = matrix.mean(axis=0)
+    low: list[float | None] = [None] * len(means)
+    high = low.copy()
+    if num_resamples is not None:
+        intervals = bootstrap_intervals(matrix, seed=seed, num_resamples=num_resamples)
+        low, high = [i.low for i in intervals], [i.high for i in intervals]
     return pl.DataFrame(
         {
             METRIC: [name for name, _, _ in values],
             K: np.array([k for _, k, _ in values], np.int64),
-            MEAN: [interval.mean for interval in intervals],
-            LOW: [interval.low for interval in intervals],
-            HIGH: [interval.high for interval in intervals],
+            MEAN: means,
+            LOW: pl.Series(low, dtype=pl.Float64),
+            HIGH: pl.Series(high, dtype=pl.Float64),
             NUM_USERS: [len(matrix)] * len(values),
         }
     )
@@ -361,9 +312,11 @@ def _summary(
 METRICS: dict[str, Callable[[Hits, int], FloatArray]] = {
     "hit_rate": hit_rate,
     "recall": recall,
+    "recall_capped": recall_capped,
     "precision": precision,
     "mrr": mrr,
     "ndcg": ndcg,
     "ndcg_full_k": ndcg_full_k,
     "map": average_precision,
+    "auc": auc,
 }
