@@ -35,6 +35,7 @@ From a catalogue and its interactions to pictures made for one user:
   ulrec curve --config configs/quickstart.yaml       what guidance buys, on validation users
   ulrec compare runs/one runs/other                  what differs, with paired tests
   ulrec init FOLDER --interactions TABLE             a configuration for one's own catalogue
+  ulrec describe configs/quickstart.yaml             parameters, FLOPs, memory: what it costs
   ulrec doctor                                       versions, devices, and what is missing
 
 A configuration says only what differs from the defaults; key.sub=value overrides it. Everything of
@@ -105,6 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--seed", type=int, default=0)
     compare.set_defaults(handler=_compare)
+    cost = commands.add_parser("describe", help="parameters, FLOPs and memory of a configuration")
+    cost.add_argument("config", type=Path, metavar="CONFIG", help="YAML, as of `ulrec run`")
+    cost.add_argument("overrides", nargs="*", metavar="key.sub=value")
+    cost.add_argument("--images", type=int, default=1_000_000, help="that training is counted for")
+    cost.set_defaults(handler=_describe)
     doctor = commands.add_parser("doctor", help="versions, devices, and what is missing")
     doctor.set_defaults(handler=_doctor)
     demo = commands.add_parser("demo", help="show a run in the browser (Streamlit)")
@@ -176,6 +182,15 @@ def _compare(options: argparse.Namespace) -> int:
         table = text_table(one.table) if one.table.height else "nothing in common"
         sys.stdout.write("\n".join(["", one.title, *one.notes, table, ""]))
     sys.stdout.write(f"open {options.out / 'report.html'}\n")
+    return EXIT_OK
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from ulrec.experiment.config import RunConfig
+    from ulrec.experiment.describe import describe
+
+    config = load_config(RunConfig, options.config, options.overrides)
+    sys.stdout.write(f"{describe(config, num_images=options.images)}\n")
     return EXIT_OK
 
 

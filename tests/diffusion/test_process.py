@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ulrec.diffusion.process import alpha, eps_from_x, noised, sigma, v_from_x, x_from_v
+from ulrec.diffusion.process import alpha, angle, eps_from_x, noised, sigma, v_from_x, x_from_v
 
 
 @pytest.fixture
@@ -19,6 +19,12 @@ def test_variance_preserving():
     logsnr = torch.linspace(-12, 12, 49, dtype=torch.float64)
     torch.testing.assert_close(alpha(logsnr) ** 2 + sigma(logsnr) ** 2, torch.ones_like(logsnr))
     torch.testing.assert_close(torch.log(alpha(logsnr) ** 2 / sigma(logsnr) ** 2), logsnr)
+
+
+def test_the_angle_of_a_level():
+    logsnr = torch.linspace(-12, 12, 49, dtype=torch.float64)
+    torch.testing.assert_close(torch.cos(angle(logsnr)), alpha(logsnr))
+    torch.testing.assert_close(torch.sin(angle(logsnr)), sigma(logsnr))
 
 
 def test_latent_noise_of_the_paper():

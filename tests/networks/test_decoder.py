@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ulrec.networks.decoder import Decoder, DecoderConfig
-from ulrec.networks.transformer import TransformerConfig
+from ulrec.networks.transformer import OuterConfig, TransformerConfig
 
 MIDDLE = TransformerConfig(width=16, depth=1, head_width=8)
 TINY = DecoderConfig(channels=(16,), num_blocks=1, middle=MIDDLE)
@@ -92,7 +92,9 @@ def test_dropout_is_for_training_only():
     assert not torch.equal(decoder(*inputs), decoder(*inputs))
 
 
-@pytest.mark.parametrize("ignored", [{"patch": 2}, {"cond_width": 6}])
+@pytest.mark.parametrize(
+    "ignored", [{"patch": 2}, {"cond_width": 6}, {"outer": OuterConfig(width=8, depth=2)}]
+)
 def test_a_middle_that_would_be_ignored_in_part_is_refused(ignored):
     with pytest.raises(ValueError, match="middle takes neither patch nor cond_width"):
         DecoderConfig(middle=dataclasses.replace(MIDDLE, **ignored))

@@ -7,7 +7,7 @@ import torch
 
 from ulrec.networks.decoder import Decoder, DecoderConfig
 from ulrec.networks.encoder import Encoder, EncoderConfig
-from ulrec.networks.transformer import Cond, LatentTransformer, TransformerConfig
+from ulrec.networks.transformer import Cond, LatentTransformer, OuterConfig, TransformerConfig
 
 MIDDLE = TransformerConfig(width=16, depth=2, head_width=8)
 
@@ -36,8 +36,16 @@ def conditioned(num_frames: int):
     return LatentTransformer(config, channels=3), (*inputs, cond)
 
 
+def two_levels(num_frames: int):
+    outer = OuterConfig(width=8, depth=2)
+    config = TransformerConfig(width=16, depth=1, head_width=8, cond_width=6, outer=outer)
+    _, (_, logsnr, cond) = conditioned(num_frames)
+    z_t = torch.randn(2, 3, num_frames, 4, 2)
+    return LatentTransformer(config, channels=3), (z_t, logsnr, cond)
+
+
 @pytest.mark.parametrize("num_frames", [1, 4])
-@pytest.mark.parametrize("build", [encoder, decoder, transformer, conditioned])
+@pytest.mark.parametrize("build", [encoder, decoder, transformer, conditioned, two_levels])
 def test_gradient_reaches_every_parameter(build, num_frames):
     torch.manual_seed(0)
     network, inputs = build(num_frames)

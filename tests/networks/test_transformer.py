@@ -10,6 +10,7 @@ from ulrec.networks.transformer import (
     Block,
     Cond,
     LatentTransformer,
+    OuterConfig,
     TransformerConfig,
     place_features,
     rotary_angles,
@@ -17,6 +18,7 @@ from ulrec.networks.transformer import (
 
 TINY = TransformerConfig(width=16, depth=2, head_width=8)
 CONDITIONED = TransformerConfig(width=16, depth=2, head_width=8, cond_width=6)
+TWO_LEVELS = dataclasses.replace(CONDITIONED, width=24, outer=OuterConfig(width=16, depth=2))
 
 
 def randomise(module):
@@ -34,8 +36,8 @@ def condition(num: int, *, num_tokens: int = 3) -> Cond:
     return Cond(tokens, torch.ones(num, num_tokens, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 1, 4, 4), (1, 4, 1, 12, 8), (2, 4, 4, 3, 2)])
-@pytest.mark.parametrize("config", [TINY, CONDITIONED])
+@pytest.mark.parametrize("shape", [(2, 4, 1, 4, 4), (1, 4, 1, 12, 8), (2, 4, 4, 6, 2)])
+@pytest.mark.parametrize("config", [TINY, CONDITIONED, TWO_LEVELS])
 def test_shapes(config, shape):
     network = randomise(LatentTransformer(config, channels=4))
     cond = condition(shape[0]) if config.cond_width else None
@@ -44,8 +46,9 @@ def test_shapes(config, shape):
     assert v.abs().max() > 0
 
 
-def test_starts_at_exactly_zero():
-    network = LatentTransformer(CONDITIONED, channels=4)
+@pytest.mark.parametrize("config", [CONDITIONED, TWO_LEVELS])
+def test_starts_at_exactly_zero(config):
+    network = LatentTransformer(config, channels=4)
     assert not network(torch.randn(2, 4, 1, 4, 4), torch.zeros(2), condition(2)).any()
 
 
@@ -69,6 +72,44 @@ def test_patches(shape):
     changed = (alone(z, logsnr) - v).abs().amax((0, 1)) > 1e-6
     expected = torch.zeros(shape[2:], dtype=torch.bool)
     expected[0, :2, :2] = True
+    assert torch.equal(changed, expected)
+
+
+def test_two_levels():
+    """Outer blocks see the whole grid, inner ones a quarter of the tokens, all the same level."""
+    network = randomise(LatentTransformer(TWO_LEVELS, channels=4))
+    seen = {}
+    for name in ("outer.before.0", "blocks.0", "blocks.1", "outer.after.0"):
+        block = network.get_submodule(name)
+        block.register_forward_pre_hook(
+            lambda module, inputs, name=name: seen.update({name: inputs[0].shape})
+        )
+    z, logsnr, cond = torch.randn(1, 4, 1, 4, 6), torch.zeros(1), condition(1)
+    v = network(z, logsnr, cond)
+    assert seen == {
+        "outer.before.0": (1, 24, 16),
+        "blocks.0": (1, 6, 24),
+        "blocks.1": (1, 6, 24),
+        "outer.after.0": (1, 24, 16),
+    }
+    assert not torch.allclose(v, network(z, logsnr + 1, cond))
+    assert not torch.allclose(v, network(z, logsnr, condition(1, num_tokens=2)))
+    assert TWO_LEVELS.stride == 2
+    assert dataclasses.replace(TWO_LEVELS, patch=2).stride == 4
+    assert CONDITIONED.stride == 1
+
+
+def test_the_inner_level_sees_and_answers_its_own_two_by_two():
+    """Without blocks a change in one latent stays in the 2x2 tokens that the levels share."""
+    network = LatentTransformer(dataclasses.replace(TWO_LEVELS, depth=0), channels=4)
+    network.outer.before, network.outer.after = torch.nn.ModuleList(), torch.nn.ModuleList()
+    randomise(network)
+    z, logsnr = torch.randn(1, 4, 2, 4, 6), torch.zeros(1)
+    v = network(z, logsnr)
+    z[:, :, 1, 3, 2] += 1
+    changed = (network(z, logsnr) - v).abs().amax((0, 1)) > 1e-6
+    expected = torch.zeros(2, 4, 6, dtype=torch.bool)
+    expected[1, 2:, 2:4] = True
     assert torch.equal(changed, expected)
 
 
@@ -143,7 +184,7 @@ def test_angles_of_a_single_frame_turn_nothing_in_time():
     assert (clip[15:30, :4] > 0).all()
 
 
-@pytest.mark.parametrize("head_width", [8, 16, 32, 64])
+@pytest.mark.parametrize("head_width", [8, 16, 32, 64, 128])
 def test_angles_tell_all_positions_apart(head_width):
     angles = rotary_angles((3, 4, 5), head_width)
     assert angles.shape == (60, head_width // 2)
@@ -200,8 +241,15 @@ def test_rotary_rotation_keeps_lengths():
         ({"head_width": 0}, "head_width"),
         ({"dropout": -0.1}, "dropout"),
         ({"patch": 0}, "patch"),
+        ({"outer": OuterConfig(width=48)}, "head_width 32 has to divide the outer width 48"),
     ],
 )
 def test_bad_configurations_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         TransformerConfig(**wrong)
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_an_outer_level_has_two_halves(depth):
+    with pytest.raises(ValueError, match=f"even depth.*got {depth}"):
+        OuterConfig(depth=depth)

@@ -5,6 +5,7 @@ The same call trains a network, reports bits, and scores an item for a user.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,14 @@ from ulrec.diffusion.process import noised
 from ulrec.diffusion.schedule import Schedule
 from ulrec.diffusion.weighting import Weighting
 
-__all__ = ["Denoiser", "denoising_loss", "diffusion_loss", "stratified_times", "terminal_kl"]
+__all__ = [
+    "Denoiser",
+    "denoising_loss",
+    "diffusion_loss",
+    "stratified_times",
+    "terminal_kl",
+    "variance_nats",
+]
 
 Denoiser = Callable[[Tensor, Tensor, Any], Tensor]
 """denoise(x_t, logsnr, cond) -> x_hat, with x_t (B, ...), logsnr (B,), cond whatever it knows."""
@@ -89,6 +97,15 @@ def terminal_kl(x: Tensor, logsnr_1: float) -> Tensor:
     constant = variance - 1 - torch.nn.functional.logsigmoid(-level)
     squares = (1 - variance).to(x) * x.square()
     return 0.5 * (squares + constant.to(x)).flatten(1).sum(1)
+
+
+def variance_nats(variance: Tensor, logsnr_0: float) -> Tensor:
+    """Return 1/2 sum ln(sigma_z^2 exp(logsnr_0) + 1) in nats per sample (B,): Eq. 5, less its sign.
+
+    What a latent of variance sigma_z^2 does not have to be paid for: the entropy of z_0 grows from
+    that of its fixed noise, sigma_0^2, to that of alpha_0^2 sigma_z^2 + sigma_0^2.
+    """
+    return 0.5 * torch.log1p(variance * math.exp(logsnr_0)).flatten(1).sum(1)
 
 
 def stratified_times(num: int, generator: torch.Generator, device: torch.device) -> Tensor:

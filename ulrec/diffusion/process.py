@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["alpha", "eps_from_x", "expand", "noised", "sigma", "v_from_x", "x_from_v"]
+__all__ = ["alpha", "angle", "eps_from_x", "expand", "noised", "sigma", "v_from_x", "x_from_v"]
 
 
 def expand(values: Tensor, x: Tensor) -> Tensor:
@@ -25,6 +25,11 @@ def alpha(logsnr: Tensor) -> Tensor:
 def sigma(logsnr: Tensor) -> Tensor:
     """Return the noise's scale, sqrt(sigmoid(-logsnr))."""
     return torch.sigmoid(-logsnr).sqrt()
+
+
+def angle(logsnr: Tensor) -> Tensor:
+    """Return phi in (0, pi / 2), where alpha = cos(phi) and sigma = sin(phi)."""
+    return torch.atan(torch.exp(-0.5 * logsnr))
 
 
 def noised(x: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from ulrec.diffusion.weighting import Weighting
 from ulrec.networks.decoder import Decoder, DecoderConfig
 from ulrec.networks.encoder import Encoder, EncoderConfig
 
-__all__ = ["Autoencoder", "AutoencoderConfig"]
+__all__ = ["Autoencoder", "AutoencoderConfig", "Posterior"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +39,9 @@ class AutoencoderConfig:
         c_lf > 1: the price of decoder nats in latent nats; more of it buys more bits.
     bias_x
         b_x: above this logsnr the decoder's loss fades.
+    decoding
+        "diffusion", or "mse": the decoder answers with one picture, for comparison (the paper's
+        table of variants).
     encoder, decoder
         The networks.
     """
@@ -50,6 +54,7 @@ class AutoencoderConfig:
     schedule_x: Schedule = Schedule(logsnr_0=10.0, logsnr_1=-10.0, shift=2.0)
     loss_factor: float = 15.0
     bias_x: float = 0.0
+    decoding: Literal["diffusion", "mse"] = "diffusion"
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = DecoderConfig()
 
@@ -79,6 +84,13 @@ class AutoencoderConfig:
         return self.encoder.latent_channels, *grid
 
 
+class Posterior(NamedTuple):
+    """Mean and variance of z_clean, (B, D, f, h, w); no variance where E is deterministic."""
+
+    mean: Tensor
+    variance: Tensor | None
+
+
 class Autoencoder(nn.Module):
     """E and D of Unified Latents; trained by :class:`ulrec.models.unified.Unified`."""
 
@@ -94,20 +106,27 @@ class Autoencoder(nn.Module):
         )
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return z_clean (B, D, f, h, w) of media x (B, C, F, H, W) in [-1, 1].
+        """Return z_clean (B, D, f, h, w) of media x (B, C, F, H, W) in [-1, 1], or its mean.
 
         Raises
         ------
         ValueError
             If the media are not of the configured shape.
         """
+        return self.posterior(x).mean
+
+    def posterior(self, x: Tensor) -> Posterior:
+        """Return what the encoder says of z_clean; raises as :meth:`encode` does."""
         if tuple(x.shape[1:]) != self.config.media_shape:
             raise ValueError(
                 f"this autoencoder takes media (B, *{self.config.media_shape}), got "
                 f"{tuple(x.shape)}; prepare the media at its size"
             )
-        z: Tensor = self.encoder(x)
-        return z.float()
+        z = self.encoder(x).float()
+        if self.config.encoder.variance == "fixed":
+            return Posterior(z, None)
+        mean, log_variance = z.chunk(2, dim=1)
+        return Posterior(mean, log_variance.exp())
 
     def noise(self, z_clean: Tensor, eps: Tensor) -> Tensor:
         """Return z_0 = alpha_0 z_clean + sigma_0 eps, what the decoder is given."""
@@ -117,8 +136,20 @@ class Autoencoder(nn.Module):
         """Return x_hat for noised media x_t (B, C, F, H, W) at logsnr (B,), given z_0."""
         return x_from_v(x_t, logsnr, self.decoder(x_t, logsnr, z_0).float())
 
+    def estimate(self, z_0: Tensor) -> Tensor:
+        """Return x_hat from z_0 alone: of media without signal, at the noisiest level."""
+        x_t = z_0.new_zeros((len(z_0), *self.config.media_shape))
+        return self.denoise(x_t, z_0.new_full((len(z_0),), self.config.schedule_x.logsnr_1), z_0)
+
     def loss(self, x: Tensor, z_0: Tensor, *, t: Tensor, eps: Tensor) -> Tensor:
-        """Return the decoder term L_x in nats per sample (B,): Eq. 4 with the sign of Figure 3."""
+        """Return the decoder term L_x in nats per sample (B,): Eq. 4 with the sign of Figure 3.
+
+        Of the "mse" decoder it is c_lf 1/2 |x - x_hat|^2, that of a Gaussian of variance 1 / c_lf,
+        whatever ``t`` and ``eps``.
+        """
+        if self.config.decoding == "mse":
+            error = (x - self.estimate(z_0)).square().flatten(1).sum(1)
+            return self.config.loss_factor * 0.5 * error
         nats = diffusion_loss(
             self.denoise,
             x,
@@ -141,7 +172,8 @@ class Autoencoder(nn.Module):
         z_0
             Noisy latents (B, D, f, h, w) at ``logsnr_z0``; noise clean ones with :meth:`noise`.
         seeds
-            One a sample; the same seed and latent give the same media in any batch.
+            One a sample; the same seed and latent give the same media in any batch. The "mse"
+            decoder draws nothing.
         sampler
             Method and steps; DDIM with 25 by default.
 
@@ -153,12 +185,19 @@ class Autoencoder(nn.Module):
         Raises
         ------
         ValueError
-            If there is not one seed for each latent.
+            If there is not one seed for each latent, or the latents are of another grid.
         """
+        if tuple(z_0.shape[1:]) != self.config.latent_shape:
+            raise ValueError(
+                f"this autoencoder decodes latents (B, *{self.config.latent_shape}), got "
+                f"{tuple(z_0.shape)}; use latents that it has encoded, or a base trained on them"
+            )
         if len(seeds) != len(z_0):
             raise ValueError(
                 f"decoding takes one seed for each of {len(z_0)} latents, got {len(seeds)}"
             )
+        if self.config.decoding == "mse":
+            return self.estimate(z_0).clamp(-1, 1)
 
         def denoise(x_t: Tensor, logsnr: Tensor, cond: Tensor) -> Tensor:
             return self.denoise(x_t, logsnr, cond).clamp(-1, 1)

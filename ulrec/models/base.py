@@ -42,10 +42,10 @@ class BaseConfig:
 
     def __post_init__(self) -> None:
         height, width = self.latent_shape[2:]
-        if height % self.network.patch or width % self.network.patch:
+        if height % self.network.stride or width % self.network.stride:
             raise ValueError(
                 f"latents of {height}x{width} do not divide by the network's patch "
-                f"{self.network.patch}; change the patch or the encoder's stride"
+                f"{self.network.stride}; change the patch or the encoder's stride"
             )
 
 
@@ -81,7 +81,17 @@ class Base(nn.Module):
         """Return the diffusion loss in nats per sample (B,), under another weighting if given.
 
         z_t is drawn from z_clean: adding the fixed noise of z_0 first would add noise twice.
+
+        Raises
+        ------
+        ValueError
+            If the latents are of another grid.
         """
+        if tuple(z_clean.shape[1:]) != tuple(self.config.latent_shape):
+            raise ValueError(
+                f"this base is for latents (B, *{tuple(self.config.latent_shape)}), got "
+                f"{tuple(z_clean.shape)}; use latents of its own autoencoder"
+            )
         return diffusion_loss(
             self.denoise,
             z_clean,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ulrec.diffusion.loss import stratified_times
+from ulrec.diffusion.loss import stratified_times, variance_nats
 from ulrec.models.autoencoder import Autoencoder, AutoencoderConfig
 from ulrec.models.prior import Prior, PriorConfig
 
@@ -27,20 +28,29 @@ class UnifiedConfig:
         Share of the training over which the prior's weight rises from 0 to 1. From a cold start an
         untrained prior charges some 2.5 nats a dimension at once and the encoder escapes into a
         constant latent; the weight is 1 for the rest of the training, at least its last half.
+    prior_input
+        What the prior is trained on: z_clean "attached" to the encoder, or "detached" from it, so
+        that bits cost the encoder nothing (the paper's ablation A).
     """
 
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     prior: PriorConfig = PriorConfig()
     ramp: float = 0.33
+    prior_input: Literal["attached", "detached"] = "attached"
 
     def __post_init__(self) -> None:
         if not 0 <= self.ramp <= 0.5:
             raise ValueError(f"ramp has to lie in [0, 0.5], got {self.ramp}")
         height, width = self.autoencoder.latent_shape[2:]
-        if height % self.prior.network.patch or width % self.prior.network.patch:
+        if height % self.prior.network.stride or width % self.prior.network.stride:
             raise ValueError(
                 f"latents of {height}x{width} do not divide by the prior's patch "
-                f"{self.prior.network.patch}; change the patch or the encoder's stride"
+                f"{self.prior.network.stride}; change the patch or the encoder's stride"
+            )
+        if self.prior_input == "detached" and self.autoencoder.encoder.variance == "learned":
+            raise ValueError(
+                "a detached prior_input charges the encoder nothing, and a learned variance would "
+                "grow for free; choose one of the two"
             )
         noise, schedule = self.autoencoder.logsnr_z0, self.prior.schedule_z.logsnr_0
         if noise != schedule:
@@ -60,7 +70,7 @@ class UnifiedLoss:
 
 
 class Unified(nn.Module):
-    """Unified Latents: L = L_z + L_x, no stop-gradient anywhere."""
+    """Unified Latents: L = L_z + L_x, no stop-gradient anywhere by default."""
 
     def __init__(self, config: UnifiedConfig) -> None:
         super().__init__()
@@ -93,9 +103,14 @@ class Unified(nn.Module):
         """
         generator = torch.default_generator if generator is None else generator
         draw = _Noise(generator, x.device)
-        z_clean = self.autoencoder.encode(x)
+        z_clean, variance = self.autoencoder.posterior(x)
+        if variance is not None:
+            z_clean = z_clean + variance.sqrt() * draw.like(z_clean)
         z_0 = self.autoencoder.noise(z_clean, draw.like(z_clean))
-        prior = self.prior.loss(z_clean, t=draw.times(len(x)), eps=draw.like(z_clean))
+        z_prior = z_clean.detach() if self.config.prior_input == "detached" else z_clean
+        prior = self.prior.loss(z_prior, t=draw.times(len(x)), eps=draw.like(z_clean))
+        if variance is not None:
+            prior = prior - variance_nats(variance, self.config.autoencoder.logsnr_z0)
         decoder = self.autoencoder.loss(x, z_0, t=draw.times(len(x)), eps=draw.like(x))
         total = (self.prior_weight(progress) * prior + decoder).mean() / x[0].numel()
         return UnifiedLoss(total, prior.detach(), decoder.detach())

@@ -47,10 +47,10 @@ class DecoderConfig:
             raise ValueError(f"patch has to be at least 1, got {self.patch}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout has to lie in [0, 1), got {self.dropout}")
-        if self.middle.patch != 1 or self.middle.cond_width is not None:
+        if self.middle.stride != 1 or self.middle.cond_width is not None:
             raise ValueError(
-                "middle takes neither patch nor cond_width: its tokens are the last stage's, and "
-                "the decoder's condition is z_0"
+                "middle takes neither patch nor cond_width nor outer: its tokens are the last "
+                "stage's, and the decoder's condition is z_0"
             )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,6 +19,8 @@ class EncoderConfig:
 
     The grid shrinks by ``patch`` and by 2 between stages: patch * 2^(len(channels) - 1) in all.
     ``num_blocks`` residual blocks stand in every stage but the last, which has ``num_last_blocks``.
+    With a "learned" ``variance`` the network answers its logarithm as well, in D more channels (the
+    paper's ablation D).
     """
 
     patch: int = 2
@@ -25,6 +28,7 @@ class EncoderConfig:
     num_blocks: int = 2
     num_last_blocks: int = 3
     latent_channels: int = 8
+    variance: Literal["fixed", "learned"] = "fixed"
 
     def __post_init__(self) -> None:
         if not self.channels or any(width < 8 or width % 8 for width in self.channels):
@@ -45,7 +49,7 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
-    """E(x) = z_clean, deterministic."""
+    """E(x) = z_clean, deterministic, or mean and log variance of it beside each other."""
 
     def __init__(self, config: EncoderConfig, *, media_channels: int = 3) -> None:
         super().__init__()
@@ -60,10 +64,11 @@ class Encoder(nn.Module):
         layers += [ResBlock(width) for _ in range(config.num_last_blocks)]
         self.layers = nn.ModuleList(layers)
         self.norm = nn.GroupNorm(8, width)
-        self.out = nn.Conv2d(width, config.latent_channels, 1)
+        answers = config.latent_channels * (1 if config.variance == "fixed" else 2)
+        self.out = nn.Conv2d(width, answers, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map media x (B, C, F, H, W) to z_clean (B, D, F, h, w)."""
+        """Map media x (B, C, F, H, W) to z_clean (B, D, F, h, w), or (B, 2 D, F, h, w)."""
         num_frames = x.shape[2]
         h = fold_frames(x)
         for layer in self.layers:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ __all__ = [
     "Block",
     "Cond",
     "LatentTransformer",
+    "OuterConfig",
     "TransformerConfig",
     "place_features",
     "rotary_angles",
@@ -40,13 +42,35 @@ class Cond(NamedTuple):
     shift: Tensor | None = None
 
 
+_Level = Callable[[Tensor, Tensor, Cond | None, Grid], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OuterConfig:
+    """The outer level of a two-level transformer: ``depth`` blocks of ``width``.
+
+    Half of them stand before the inner level, half after it. The paper's base has 6 of 512 around
+    16 of 1024 (METHOD.md section 4; how the levels join is not stated).
+    """
+
+    width: int = 512
+    depth: int = 6
+
+    def __post_init__(self) -> None:
+        if self.depth < 2 or self.depth % 2:
+            raise ValueError(
+                f"an outer level takes an even depth (half before, half after), got {self.depth}"
+            )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerConfig:
-    """Size of a single-level transformer; the defaults are tiny.
+    """Size of a transformer; the defaults are tiny.
 
     ``patch`` x ``patch`` latents make one token: fewer tokens are cheaper, and coarser (the paper
     finds that patching hurts a base that has the compute to do without). ``cond_width`` is the
-    width E of the condition's tokens, None for an unconditional network.
+    width E of the condition's tokens, None for an unconditional network. ``outer`` puts a level of
+    twice the grid around this one; None leaves the transformer single-level.
     """
 
     width: int = 128
@@ -56,6 +80,7 @@ class TransformerConfig:
     dropout: float = 0.0
     patch: int = 1
     cond_width: int | None = None
+    outer: OuterConfig | None = None
 
     def __post_init__(self) -> None:
         if self.head_width < 8 or self.head_width % 8:
@@ -68,6 +93,15 @@ class TransformerConfig:
             raise ValueError(f"patch has to be at least 1, got {self.patch}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout has to lie in [0, 1), got {self.dropout}")
+        if self.outer is not None and self.outer.width % self.head_width:
+            raise ValueError(
+                f"head_width {self.head_width} has to divide the outer width {self.outer.width}"
+            )
+
+    @property
+    def stride(self) -> int:
+        """Latents along the side of one token, of the inner level where there are two."""
+        return self.patch if self.outer is None else 2 * self.patch
 
 
 def rotary_angles(grid: Grid, head_width: int, *, base: float = 100.0) -> Tensor:
@@ -146,10 +180,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Self-attention, attention to condition tokens (where there are any), and an MLP.
 
-    Scale, shift and gate of both branches come from the embedding (adaLN-zero).
+    Scale and shift of both branches come from the embedding, of the block's width by default.
     """
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, *, embedding_width: int | None = None) -> None:
         super().__init__()
         width, hidden = config.width, int(config.width * config.mlp_ratio)
         self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
@@ -165,12 +199,12 @@ class Block(nn.Module):
             nn.Dropout(config.dropout),
             zero_init(nn.Linear(hidden, width)),
         )
-        self.modulation = zero_init(nn.Linear(width, 4 * width))
+        self.modulation = zero_init(nn.Linear(embedding_width or width, 4 * width))
 
     def forward(
         self, x: Tensor, embedding: Tensor, cond: Cond | None, rotary: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """Map x (B, N, width) under embedding (B, width)."""
+        """Map x (B, N, width) under embedding (B, embedding_width)."""
         scale_a, shift_a, scale_m, shift_m = self.modulation(embedding)[:, None].chunk(4, dim=-1)
         h = torch.addcmul(shift_a, self.norm_attention(x), 1 + scale_a)
         x = x + self.attention(h, rotary=rotary)
@@ -182,7 +216,7 @@ class Block(nn.Module):
 
 
 class LatentTransformer(nn.Module):
-    """Single-level transformer on latents: the paper's prior, and our base at small size.
+    """Transformer on latents: single-level as the paper's prior, or two-level as its base.
 
     Parameters
     ----------
@@ -195,16 +229,18 @@ class LatentTransformer(nn.Module):
     def __init__(self, config: TransformerConfig, *, channels: int) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Linear(channels * config.patch**2, config.width)
-        self.place = nn.Linear(4 * OCTAVES, config.width)
+        width = config.width if config.outer is None else config.outer.width
+        self.embed = nn.Linear(channels * config.patch**2, width)
+        self.place = nn.Linear(4 * OCTAVES, width)
         self.time = LogsnrEmbedding(config.width)
         self.pooled: nn.Linear | None = None
         if config.cond_width is not None:
             self.pooled = zero_init(nn.Linear(config.cond_width, config.width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(config.width, elementwise_affine=False)
-        self.modulation = zero_init(nn.Linear(config.width, 2 * config.width))
-        self.out = zero_init(nn.Linear(config.width, channels * config.patch**2))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = zero_init(nn.Linear(config.width, 2 * width))
+        self.out = zero_init(nn.Linear(width, channels * config.patch**2))
+        self.outer = None if config.outer is None else _OuterLevel(config, config.outer)
 
     def forward(self, z_t: Tensor, logsnr: Tensor, cond: Cond | None = None) -> Tensor:
         """Return v for latents z_t (B, D, f, h, w) at logsnr (B,), the shape of z_t.
@@ -221,8 +257,6 @@ class LatentTransformer(nn.Module):
             )
         patch = self.config.patch
         grid = (z_t.shape[2], z_t.shape[3] // patch, z_t.shape[4] // patch)
-        angles = rotary_angles(grid, self.config.head_width).to(z_t.device)
-        rotary = (angles.cos(), angles.sin())
         embedding = self.time(logsnr)
         if self.pooled is not None and cond is not None:
             embedding = embedding + self.pooled(_masked_mean(cond))
@@ -230,13 +264,65 @@ class LatentTransformer(nn.Module):
         x = rearrange(z_t, "b d f (h p) (w q) -> b (f h w) (d p q)", p=patch, q=patch)
         places = place_features(grid, octaves=OCTAVES).to(z_t)
         x = self.embed(x) + self.place(places)  # (B, N, width)
-        for block in self.blocks:
-            x = block(x, embedding, cond, rotary)
+        if self.outer is None:
+            x = self._transform(x, embedding, cond, grid)
+        else:
+            x = self.outer(x, embedding, cond, grid, self._transform)
         scale, shift = self.modulation(embedding)[:, None].chunk(2, dim=-1)
         x = self.out(torch.addcmul(shift, self.norm(x), 1 + scale))
         back = "b (f h w) (d p q) -> b d f (h p) (w q)"
         v: Tensor = rearrange(x, back, f=grid[0], h=grid[1], p=patch, q=patch)
         return v
+
+    def _transform(self, x: Tensor, embedding: Tensor, cond: Cond | None, grid: Grid) -> Tensor:
+        """Run the blocks over the tokens of a grid, x (B, F H W, width)."""
+        rotary = _rotary(grid, self.config.head_width, x.device)
+        for block in self.blocks:
+            x = block(x, embedding, cond, rotary)
+        return x
+
+
+class _OuterLevel(nn.Module):
+    """Blocks at twice the grid, before and after the inner level; 2x2 tokens become one for it.
+
+    What the inner level says is added to what the outer one holds, and starts at zero.
+    """
+
+    def __init__(self, config: TransformerConfig, outer: OuterConfig) -> None:
+        super().__init__()
+        blocks = replace(config, width=outer.width, depth=outer.depth, outer=None)
+
+        def half() -> nn.ModuleList:
+            return nn.ModuleList(
+                Block(blocks, embedding_width=config.width) for _ in range(outer.depth // 2)
+            )
+
+        self.head_width = config.head_width
+        self.before, self.after = half(), half()
+        self.merge = nn.Linear(4 * outer.width, config.width)
+        self.split = zero_init(nn.Linear(config.width, 4 * outer.width))
+
+    def forward(
+        self, x: Tensor, embedding: Tensor, cond: Cond | None, grid: Grid, inner: _Level
+    ) -> Tensor:
+        """Map x (B, F H W, outer width), with ``inner`` run over (F, H / 2, W / 2)."""
+        frames, height, width = grid
+        rotary = _rotary(grid, self.head_width, x.device)
+        for block in self.before:
+            x = block(x, embedding, cond, rotary)
+        fine, coarse = "b (f h p w q) d", "b (f h w) (p q d)"
+        sizes = {"f": frames, "h": height // 2, "w": width // 2, "p": 2, "q": 2}
+        h = self.merge(rearrange(x, f"{fine} -> {coarse}", **sizes))  # (B, N / 4, width)
+        h = inner(h, embedding, cond, (frames, height // 2, width // 2))
+        x = x + rearrange(self.split(h), f"{coarse} -> {fine}", **sizes)
+        for block in self.after:
+            x = block(x, embedding, cond, rotary)
+        return x
+
+
+def _rotary(grid: Grid, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    angles = rotary_angles(grid, head_width).to(device)
+    return angles.cos(), angles.sin()
 
 
 def _masked_mean(cond: Cond) -> Tensor:
