@@ -165,6 +165,64 @@ def test_nobody_and_the_mean_user_are_not_shifted(shifting):
     assert shifting(factors.mean(0, keepdim=True)).shift.abs().max() < 1e-5
 
 
+def test_waves_make_it_kernel_ridge_regression():
+    """With many waves the shift is that of the linear plus the Gaussian kernel, in dual form."""
+    waves = 2000
+    users = UserConditioner(
+        UserConditionerConfig(num_factors=2, latent_shape=SHAPE, ridge=0.1, waves=waves)
+    )
+    generator = torch.Generator().manual_seed(1)
+    factors = torch.randn(40, 2, generator=generator)
+    z = torch.randn(12, *SHAPE, generator=generator)
+    rows = torch.randint(12, (40,), generator=generator)
+    users.standardise(factors)
+    users.fit_shift(factors, z, rows)
+    x = ((factors - users.mean) / users.scale).double()
+    # cos(w x + b) cos(w y + b) is on average exp(-|x - y|^2 / 2 R) / 2, here with R = 2 factors
+    kernel = x @ x.T + waves / 2 * torch.exp(-torch.cdist(x, x).square() / 4)
+    eye = torch.eye(40, dtype=torch.float64)
+    kernel = (eye - 1 / 40) @ kernel @ (eye - 1 / 40)
+    y = z[rows].flatten(1).double()
+    ridge = 0.1 * kernel.trace() / (2 + waves)
+    wanted = kernel @ torch.linalg.solve(kernel + ridge * eye, y - y.mean(0))
+    found = users(factors).shift.flatten(1).double()
+    assert (found - wanted).norm() < 0.1 * wanted.norm()
+
+
+def test_waves_find_a_taste_that_no_line_can():
+    generator = torch.Generator().manual_seed(2)
+    factors = torch.randn(3000, 5, generator=generator)
+    z = factors[:, :1].square().expand(-1, 12).unflatten(1, SHAPE).contiguous()
+    errors = {}
+    for waves in (0, 500):
+        config = UserConditionerConfig(num_factors=5, latent_shape=SHAPE, ridge=0.01, waves=waves)
+        users = UserConditioner(config)
+        users.standardise(factors)
+        users.fit_shift(factors, z, torch.arange(3000))
+        errors[waves] = float((users(factors).shift - (z - z.mean(0))).square().mean())
+    assert errors[0] > 0.9 * float(z.var())
+    assert errors[500] < 0.2 * float(z.var())
+
+
+def test_waves_average_to_nothing_and_do_not_depend_on_the_seed():
+    factors, z, rows = pairs()
+    config = UserConditionerConfig(num_factors=5, latent_shape=SHAPE, waves=50)
+    shifts = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        users = UserConditioner(config)
+        users.standardise(factors)
+        users.fit_shift(factors, z, rows)
+        shifts.append(users(factors).shift)
+    assert torch.equal(*shifts)
+    assert shifts[0].mean(0).abs().max() < 1e-5 < shifts[0].abs().max()
+
+
+def test_fewer_waves_than_none_are_refused():
+    with pytest.raises(ValueError, match="waves"):
+        UserConditionerConfig(waves=-1)
+
+
 def test_no_latents_no_shift(users):
     assert users(torch.randn(2, 5)).shift is None
 

@@ -12,6 +12,8 @@ from ulrec.networks.transformer import Cond
 
 __all__ = ["UserConditioner", "UserConditionerConfig"]
 
+PAIRS_AT_ONCE = 65_536
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UserConditionerConfig:
@@ -29,8 +31,11 @@ class UserConditionerConfig:
         Share of the training samples that get the null instead, for guidance.
     latent_shape
         (D, f, h, w) of the latents that a user's mean is predicted of; None predicts none.
+    waves
+        M random waves of the factors that the prediction may use beside the factors themselves:
+        tastes are not linear in them. 0 keeps it linear.
     ridge
-        Of that prediction, as a share of the training pairs.
+        Of that prediction, relative to the mean variance of what it predicts from.
     """
 
     num_factors: int = 48
@@ -39,6 +44,7 @@ class UserConditionerConfig:
     hidden: int = 256
     dropout: float = 0.1
     latent_shape: tuple[int, int, int, int] | None = None
+    waves: int = 0
     ridge: float = 0.01
 
     def __post_init__(self) -> None:
@@ -46,18 +52,25 @@ class UserConditionerConfig:
             raise ValueError(f"dropout has to lie in [0, 1], got {self.dropout}")
         if not self.ridge > 0:
             raise ValueError(f"ridge has to be above 0, got {self.ridge}")
+        if self.waves < 0:
+            raise ValueError(f"waves have to be 0 or more, got {self.waves}")
 
 
 class UserConditioner(nn.Module):
     """Factors (B, R) -> tokens (B, N, E) with their mask (B, N), and a shift (B, D, f, h, w).
 
-    The tokens are learnt with the base. The shift is the linear part in closed form: where the
-    latents of what a user likes lie on average, from a ridge regression on the training pairs. It
-    steers from the first step, so that training is left with what is not linear.
+    The tokens are learnt with the base. The shift is known in closed form: where the latents of
+    what a user likes lie on average, from a ridge regression on the training pairs. It steers from
+    the first step, so that training is left with what a mean cannot say. With random waves
+    cos(Wx + b) beside the factors x it is kernel ridge regression (random Fourier features of a
+    Gaussian kernel, Rahimi & Recht 2007), and needs no catalogue where it is used.
     """
 
     mean: Tensor
     scale: Tensor
+    frequencies: Tensor
+    phases: Tensor
+    feature_mean: Tensor
     to_shift: Tensor
 
     def __init__(self, config: UserConditionerConfig) -> None:
@@ -67,12 +80,24 @@ class UserConditioner(nn.Module):
         self.register_buffer("mean", torch.zeros(config.num_factors))
         self.register_buffer("scale", torch.ones(config.num_factors))
         if config.latent_shape is not None:
-            shift = torch.zeros(config.num_factors, math.prod(config.latent_shape))
+            num_features = config.num_factors + config.waves
+            shift = torch.zeros(num_features, math.prod(config.latent_shape))
             self.register_buffer("to_shift", shift)
+            if config.waves:
+                self._add_waves(num_features)
         self.net = nn.Sequential(
             nn.Linear(config.num_factors, config.hidden), nn.SiLU(), nn.Linear(config.hidden, size)
         )
         self.null_tokens = nn.Parameter(torch.randn(config.num_tokens, config.width) * 0.02)
+
+    def _add_waves(self, num_features: int) -> None:
+        """Draw the waves from a generator of their own: they are no matter of the run's seed."""
+        generator = torch.Generator().manual_seed(0)
+        num_factors, waves = self.config.num_factors, self.config.waves
+        normal = torch.randn(num_factors, waves, generator=generator)
+        self.register_buffer("frequencies", normal / math.sqrt(num_factors))
+        self.register_buffer("phases", 2 * math.pi * torch.rand(waves, generator=generator))
+        self.register_buffer("feature_mean", torch.zeros(num_features))
 
     def standardise(self, factors: Tensor) -> None:
         """Take mean and scale from the factors (P, R) it will be trained with.
@@ -95,13 +120,31 @@ class UserConditioner(nn.Module):
         rows
             Row of the item of each pair in ``z``, (P,).
         """
-        x = (factors.double() - self.mean) / self.scale
-        x = x - x.mean(0)
-        flat = z.flatten(1).double()
-        # X^T Z over pairs, summed by item first: never P x D f h w numbers at once.
-        by_item = x.new_zeros(len(flat), x.shape[1]).index_add_(0, rows, x)
-        ridge = self.config.ridge * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        self.to_shift.copy_(torch.linalg.solve(x.T @ x + ridge, by_item.T @ flat))
+        size = self.to_shift.shape[0]
+        gram, total = z.new_zeros(size, size).double(), z.new_zeros(size).double()
+        by_item = z.new_zeros(len(z), size).double()
+        # Sums over pairs in parts, and by item: never P x (R + M) numbers at once.
+        for part, items in zip(
+            factors.split(PAIRS_AT_ONCE), rows.split(PAIRS_AT_ONCE), strict=True
+        ):
+            features = self._features((part.double() - self.mean) / self.scale)
+            gram += features.T @ features
+            total += features.sum(0)
+            by_item.index_add_(0, items, features)
+        mean = total / len(factors)
+        by_item -= torch.bincount(rows, minlength=len(z))[:, None] * mean
+        gram -= len(factors) * torch.outer(mean, mean)
+        if self.config.waves:
+            self.feature_mean.copy_(mean)
+        ridge = self.config.ridge * gram.trace() / size * torch.eye(size).to(gram)
+        self.to_shift.copy_(torch.linalg.solve(gram + ridge, by_item.T @ z.flatten(1).double()))
+
+    def _features(self, x: Tensor) -> Tensor:
+        """Return what the shift is predicted from, (B, R + M), of standardised factors (B, R)."""
+        if not self.config.waves:
+            return x
+        waves = torch.cos(x @ self.frequencies.to(x) + self.phases.to(x))
+        return torch.cat([x, waves], dim=1)
 
     def forward(self, factors: Tensor, *, keep: Tensor | None = None) -> Cond:
         """Return the condition of each user.
@@ -127,7 +170,10 @@ class UserConditioner(nn.Module):
         tokens = self.net(x).unflatten(1, (self.config.num_tokens, self.config.width))  # (B, N, E)
         shift = None
         if self.config.latent_shape is not None:
-            shift = (x @ self.to_shift).reshape(len(x), *self.config.latent_shape)
+            features = self._features(x)
+            if self.config.waves:
+                features = features - self.feature_mean
+            shift = (features @ self.to_shift).reshape(len(x), *self.config.latent_shape)
         if keep is not None:
             tokens = torch.where(keep[:, None, None], tokens, self.null_tokens)
             if shift is not None:
