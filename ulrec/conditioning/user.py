@@ -124,9 +124,8 @@ class UserConditioner(nn.Module):
         gram, total = z.new_zeros(size, size).double(), z.new_zeros(size).double()
         by_item = z.new_zeros(len(z), size).double()
         # Sums over pairs in parts, and by item: never P x (R + M) numbers at once.
-        for part, items in zip(
-            factors.split(PAIRS_AT_ONCE), rows.split(PAIRS_AT_ONCE), strict=True
-        ):
+        for start in range(0, len(factors), PAIRS_AT_ONCE):
+            part, items = (x[start : start + PAIRS_AT_ONCE] for x in (factors, rows))
             features = self._features((part.double() - self.mean) / self.scale)
             gram += features.T @ features
             total += features.sum(0)
