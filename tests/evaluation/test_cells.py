@@ -80,3 +80,8 @@ def test_intervals_share_decimals() -> None:
     assert interval_text(21.934, 21.5, 22.25) == "21.93 [21.50, 22.25]"
     assert interval_text(0.02, -0.004, 0.05) == "0.0200 [-0.0040, 0.0500]"
     assert interval_text(0.5, 0.5, float("nan")) == "0.500"
+
+
+def test_a_rate_of_nothing_keeps_the_end_of_its_interval():
+    table = pl.DataFrame({"mean": [0.0], "low": [0.0], "high": [0.0188]})
+    assert readable(table).item() == "0.0000 [0.0000, 0.0188]"

@@ -14,6 +14,10 @@ from ulrec.evaluation.personalization import (
     lift_table,
     shuffled_lift,
 )
+from ulrec.evaluation.protocol import Protocol
+from ulrec.evaluation.selection import select_best
+
+PROTOCOL = Protocol(data_fingerprint="d", config_hash="c", code_version="1", seed=0, n=36)
 
 
 def _world(seed: int = 0, *, strength: float = 1.0, num_users: int = 12):
@@ -146,11 +150,20 @@ def test_scale_of_features_does_not_matter() -> None:
 def test_table_adjusts_over_the_family() -> None:
     generated, taste = _world(strength=2.0)
     lifts = [heldout_lift(generated, taste, seed=0), shuffled_lift(generated, taste, seed=0)]
-    table = lift_table(lifts)
+    table = lift_table(lifts, protocol=PROTOCOL)
     assert table["metric"].to_list() == ["heldout_lift", "control_lift"]
     assert table["p_holm"].to_list() == [pytest.approx(2e-4)] * 2
     assert table["num_users"].to_list() == [12, 12]
     assert {"arm", "mean", "low", "high", "own", "control"} <= set(table.columns)
+
+
+def test_a_lift_that_picked_is_refused() -> None:
+    generated, taste = _world()
+    lifts = [shuffled_lift(generated, taste, seed=0), heldout_lift(generated, taste, seed=0)]
+    picked = select_best(np.eye(3), name="heldout_lift", seed=0).recorded_in(PROTOCOL)
+    assert lift_table(lifts[:1], protocol=picked).height == 1
+    with pytest.raises(DataError, match="heldout_lift picked the best of 3"):
+        lift_table(lifts, protocol=picked)
 
 
 def test_size_of_a_real_run() -> None:

@@ -1,10 +1,11 @@
 """The rules learnt from bugs in published evaluation code (EVALUATION.md), one test each.
 
-Rules about things that ulrec does not compute (a verifier, counterfactual estimates) are held by
-their absence: there is no function that could break them.
+Rules about things that ulrec does not compute (counterfactual estimates) are held by their absence:
+there is no function that could break them.
 """
 
 import ast
+import dataclasses
 import inspect
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ulrec.evaluation.personalization import Generated, Taste, heldout_lift
 from ulrec.evaluation.protocol import Protocol, require_comparable, require_not_selected_by
 from ulrec.evaluation.ranking import evaluate_ranking
 from ulrec.evaluation.statistics import permutation_p_value
+from ulrec.evaluation.verifier import VerifierScores, fit_verifier
 
 PROTOCOL = Protocol(data_fingerprint="d", config_hash="c", code_version="1", seed=0, n=10)
 
@@ -77,6 +79,20 @@ def test_the_score_that_picks_is_not_reported() -> None:
         require_not_selected_by(picked, "heldout_lift")
     with pytest.raises(DataError, match="num_candidates: 1 against 16"):
         require_comparable(PROTOCOL, picked)
+
+
+def test_a_verifier_has_not_seen_what_it_is_judged_on_and_says_what_it_is_worth() -> None:
+    rng = np.random.default_rng(0)
+    pairs = {"user_idx": np.repeat(np.arange(6), 4), "item_idx": np.arange(24)}
+    train = Taste(features=rng.normal(size=(40, 8)), **pairs)
+    settings = {"known_items": np.arange(30), "backbone": "efflite0", "seed": 0}
+    with pytest.raises(DataError, match="in train too"):
+        fit_verifier(train, train, **settings)
+    later = Taste(features=train.features, user_idx=np.arange(6), item_idx=np.arange(30, 36))
+    verifier = fit_verifier(train, later, **settings)
+    assert np.isfinite(verifier.auroc.interval.mean)
+    fields = {field.name: field.default for field in dataclasses.fields(VerifierScores)}
+    assert fields["auroc"] is dataclasses.MISSING and fields["protocol"] is dataclasses.MISSING
 
 
 def test_a_permutation_p_value_is_never_zero() -> None:

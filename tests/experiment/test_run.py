@@ -34,7 +34,9 @@ def test_metrics_carry_protocol_and_controls(tiny_run):
     assert metrics["simulated"] is True
     assert metrics["protocol"]["backbone"] == "efflite0" and metrics["protocol"]["seed"] == 0
     tables = {"latents", "fidelity", "copying", "lifts", "utility", "ranking", "ranking_all"}
-    assert tables == set(metrics["tables"])
+    personal = {"history", "identifiability", "verifier", "verifier_check"}
+    among_items = {"grounding", "diversity", "beyond_accuracy"}
+    assert tables | personal | among_items == set(metrics["tables"])
     arms = {row["arm"]: row for row in metrics["tables"]["utility"]["rows"]}
     assert {"user", "null", "shuffled", "popular", "mean", "oracle"} <= set(arms)
     assert arms["oracle"]["gap_closed"] == pytest.approx(1) and arms["null"]["gap_closed"] == 0

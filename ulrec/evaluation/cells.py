@@ -171,8 +171,9 @@ def _shared_decimals(
 ) -> int | None:
     """Return decimals for a whole column of like numbers, None where sizes are too unlike."""
     sizes, all_sizes = _sizes(values), _sizes(with_ends)
-    if not sizes:
+    if not all_sizes:
         return 0
+    sizes = sizes or all_sizes
     largest, least = max(all_sizes), min(sizes)
     if largest < 1e-3 or (largest >= 10 and largest > 30 * least):
         return None

@@ -23,6 +23,7 @@ from scipy import sparse
 from ulrec.data.schema import ARM, HIGH, LOW, MEAN, METRIC, NUM_USERS
 from ulrec.errors import DataError
 from ulrec.evaluation.features import require_same_dim, unit_rows
+from ulrec.evaluation.protocol import Protocol, require_not_selected_by
 from ulrec.evaluation.statistics import (
     Interval,
     bootstrap_mean,
@@ -40,6 +41,9 @@ __all__ = [
     "history_lift",
     "label_lift",
     "lift_table",
+    "liked_profiles",
+    "made_profiles",
+    "relabelled_means",
     "shuffled_lift",
 ]
 
@@ -236,9 +240,9 @@ def control_lift(
     DataError
         If no user has media, control media and items, or features are not comparable.
     """
-    own_users, own_profiles = _generated_profiles(generated)
-    taste_users, taste_profiles = _taste_profiles(taste)
-    control_users, control_profiles = _generated_profiles(control)
+    own_users, own_profiles = made_profiles(generated)
+    taste_users, taste_profiles = liked_profiles(taste)
+    control_users, control_profiles = made_profiles(control)
     require_same_dim(generated=own_profiles, control=control_profiles, items=taste_profiles)
     users = np.intersect1d(own_users, taste_users)
     if control.user_idx is not None:
@@ -268,11 +272,10 @@ def control_lift(
     )
 
 
-def lift_table(lifts: Sequence[Lift]) -> pl.DataFrame:
-    """Return one row a lift: metric, arm, mean, low, high, num_users, similarities, p, Holm's p.
-
-    ``p_holm`` is adjusted for the family of all lifts given.
-    """
+def lift_table(lifts: Sequence[Lift], *, protocol: Protocol) -> pl.DataFrame:
+    """Return a row a lift, ``p_holm`` over all; a metric that picked the media is refused."""
+    for lift in lifts:
+        require_not_selected_by(protocol, lift.metric)
     rows = [
         {
             METRIC: lift.metric,
@@ -307,8 +310,8 @@ class _Compared:
 def _compare(generated: Generated, taste: Taste) -> _Compared:
     if generated.user_idx is None:
         raise DataError("one set for everyone has no labels to exchange; pass user_idx")
-    own_users, made = _generated_profiles(generated)
-    taste_users, liked = _taste_profiles(taste)
+    own_users, made = made_profiles(generated)
+    taste_users, liked = liked_profiles(taste)
     require_same_dim(generated=made, items=liked)
     users = np.intersect1d(own_users, taste_users)
     if len(users) < 2:
@@ -336,7 +339,7 @@ def _label_result(
     values = own - others
     # The mean lift is an increasing linear function of the mean of S(g_u, T_label(u)) alone: the
     # sum over all pairs does not change under relabelling.
-    permuted = _relabelled_means(compared.similarity, np.random.default_rng(seed), num_permutations)
+    permuted = relabelled_means(compared.similarity, np.random.default_rng(seed), num_permutations)
     return Lift(
         metric=metric,
         arm=arm,
@@ -352,7 +355,7 @@ def _label_result(
     )
 
 
-def _relabelled_means(
+def relabelled_means(
     similarity: FloatArray, rng: np.random.Generator, num_permutations: int
 ) -> FloatArray:
     """Return (B,) means of S(g_u, T_label(u)) over shuffled labels."""
@@ -368,7 +371,7 @@ def _relabelled_means(
     return np.concatenate(means)
 
 
-def _generated_profiles(generated: Generated) -> tuple[Rows, FloatArray]:
+def made_profiles(generated: Generated) -> tuple[Rows, FloatArray]:
     """Return users (n,) in order and the mean unit feature of each (n, d)."""
     unit = unit_rows("generated", generated.features)
     if generated.user_idx is None:
@@ -376,7 +379,7 @@ def _generated_profiles(generated: Generated) -> tuple[Rows, FloatArray]:
     return _profiles(unit, generated.user_idx, np.arange(len(unit)))
 
 
-def _taste_profiles(taste: Taste) -> tuple[Rows, FloatArray]:
+def liked_profiles(taste: Taste) -> tuple[Rows, FloatArray]:
     """Return users (n,) in order and the mean unit feature of their items (n, d)."""
     if len(taste.user_idx) == 0:
         raise DataError("no (user, item) pairs to compare with; check the split")

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ulrec import __version__
 from ulrec.checkpoint import open_artefact
 from ulrec.config import digest
+from ulrec.data.ids import Ids
 from ulrec.data.media import MediaStore
-from ulrec.data.schema import ARM, HELDOUT, HIGH, ITEM_ID, LOW, MEAN, SPLIT, TRAIN, USER_ID
+from ulrec.data.schema import ARM, HELDOUT, HIGH, ITEM_ID, LOW, MEAN, SPLIT, TRAIN, USER_ID, VALUE
 from ulrec.data.simulate import SimulatedWorld
 from ulrec.diffusion.sampler import SamplerConfig
 from ulrec.evaluation.protocol import Protocol
@@ -24,10 +25,11 @@ from ulrec.experiment.generate import USER_ARM
 from ulrec.experiment.runner import Run
 from ulrec.pipeline import Pipeline, load_items
 
-__all__ = ["Headline", "Judge", "Rows", "Tables", "figure"]
+__all__ = ["Headline", "Judge", "Rows", "Tables", "figure", "user_values"]
 
 Rows: TypeAlias = NDArray[np.int64]
 Tables: TypeAlias = dict[str, dict[str, Any]]
+"""By name: "title", "note", "rows" and, where there are such, "per_user" values for comparisons."""
 Headline: TypeAlias = list[dict[str, str]]
 
 
@@ -108,6 +110,12 @@ class Judge:
             values, seed=self.seed, num_resamples=self.run.config.evaluate.num_resamples
         )
         return {MEAN: interval.mean, LOW: interval.low, HIGH: interval.high, "n": len(values)}
+
+
+def user_values(ids: Ids, values: NDArray[Any], **keys: str) -> pl.DataFrame:
+    """Return values per user with the columns that say which figure they belong to."""
+    frame = pl.DataFrame({USER_ID: ids, VALUE: np.asarray(values, np.float64)})
+    return frame.select(USER_ID, *(pl.lit(text).alias(name) for name, text in keys.items()), VALUE)
 
 
 def figure(name: str, cells: Mapping[str, Any], note: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from ulrec.data.ids import IdMap, Ids
@@ -22,9 +23,11 @@ from ulrec.evaluation.personalization import (
     lift_table,
     shuffled_lift,
 )
+from ulrec.evaluation.preference import count_wins
+from ulrec.evaluation.scores import UserScores
 from ulrec.evaluation.utility import utility_comparison
 from ulrec.experiment.generate import ARMS, USER_ARM
-from ulrec.experiment.judge import Headline, Judge, Rows, Tables, figure
+from ulrec.experiment.judge import Headline, Judge, Rows, Tables, figure, user_values
 from ulrec.pipeline import Pipeline, load_interactions
 
 __all__ = ["judge_lifts", "judge_utility", "liked", "nearest_utility", "true_utility"]
@@ -69,7 +72,11 @@ def judge_lifts(judge: Judge, tables: Tables, headline: Headline) -> None:
             "history_lift rewards copying and stands beside the copy rate. p by permutation, Holm "
             "over this table."
         ),
-        "rows": lift_table(lifts).to_dicts(),
+        "rows": lift_table(lifts, protocol=judge.protocol).to_dicts(),
+        "per_user": pl.concat(
+            user_values(factors.users[x.user_idx], x.values, metric=x.metric, arm=x.arm)
+            for x in lifts
+        ),
     }
     note = "cosine of efflite0 features, over what other users liked"
     headline.append(figure("held-out lift", tables["lifts"]["rows"][0], note))
@@ -106,20 +113,37 @@ def judge_utility(judge: Judge, tables: Tables, headline: Headline) -> None:
         num_permutations=judge.run.config.evaluate.num_permutations,
         alternative="greater",
     )
-    rows = table.to_dicts()
+    scores = UserScores(
+        name="true_utility", user_idx=users, arms=utilities, protocol=judge.protocol
+    )
+    rows = table.join(_win_rates(scores), on=ARM, how="left", maintain_order="left").to_dicts()
     tables["utility"] = {
         "title": "Simulated users: true utility of the nearest unseen item to each picture",
         "note": (
             "Utility in standard deviations above the catalogue's mean, for users drawn by "
             "ulrec.data.simulate. Controls share seeds and guidance with the user's pictures. "
             "One-sided paired permutation tests, Holm over the four controls. gap_closed is the "
-            "share of the way from null to oracle."
+            "share of the way from null to oracle; win rate that of users whose own pictures have "
+            "the higher utility, ties half, with Wilson's interval and the sign test's p."
         ),
         "rows": rows,
+        "per_user": pl.concat(
+            user_values(ids, values, arm=arm) for arm, values in utilities.items()
+        ),
     }
     own = next(row for row in rows if row[ARM] == USER_ARM)
     gap = {MEAN: own["gap_closed"], LOW: own["gap_low"], HIGH: own["gap_high"]}
     headline.append(figure("gap closed", gap, "null to oracle, simulated users"))
+
+
+def _win_rates(scores: UserScores) -> pl.DataFrame:
+    """Return a row a control: for how many users own pictures win."""
+    rows = []
+    for arm in CONTROLS:
+        wins = count_wins(scores.arms[USER_ARM], scores.arms[arm])
+        ends = {"win_rate_low": wins.rate.low, "win_rate_high": wins.rate.high}
+        rows.append({ARM: arm, "win_rate": wins.rate.mean, **ends, "p_sign": wins.p_value})
+    return pl.DataFrame(rows)
 
 
 def true_utility(world: SimulatedWorld, user_ids: Ids, items: IdMap) -> NDArray[np.float32]:

@@ -49,6 +49,17 @@ SHOWN_HELDOUT = 36
 SHOWN_SAMPLES = 36
 LIKED, MADE, NEAR, RANKED = "liked", "generated", "nearest unseen", "collaborative filtering's top"
 FAN_LIKED = "one fan liked"
+FOR_USERS = (
+    "utility",
+    "lifts",
+    "history",
+    "identifiability",
+    "verifier",
+    "verifier_check",
+    "diversity",
+    "category",
+)
+RANKING = ("ranking", "ranking_all", "beyond_accuracy")
 LEAKS = (
     "The users' factors have seen the training pairs: the condition leaks, figures on seen items "
     "are optimistic."
@@ -174,7 +185,7 @@ def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Image.Image]) -> Re
             text=_about_users(metrics),
             images=images,
             plots=personal,
-            tables=[tables[name] for name in ("utility", "lifts", "category") if name in tables],
+            tables=[tables[name] for name in FOR_USERS if name in tables],
         ),
         *_guidance(run),
         Section(
@@ -188,7 +199,7 @@ def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Image.Image]) -> Re
                 ),
                 _image(sheets["samples"], "Samples", "Generated pictures"),
             ],
-            tables=[tables["latents"], tables["fidelity"], tables["copying"]],
+            tables=[tables["latents"], tables["fidelity"], tables["copying"], tables["grounding"]],
         ),
         Section(
             title="Ranking",
@@ -200,7 +211,7 @@ def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Image.Image]) -> Re
                     alt="NDCG at 10 of each method with 95 % intervals",
                 )
             ],
-            tables=[tables[name] for name in ("ranking", "ranking_all") if name in tables],
+            tables=[tables[name] for name in RANKING if name in tables],
         ),
         Section(title="Training", plots=_losses(run)),
     ]
