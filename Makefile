@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export OPENBLAS_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: quickstart figures quickstart-from-scratch test check movielens demo clean-runs
+.PHONY: quickstart figures quickstart-from-scratch test test-browser check movielens demo clean-runs
 
 quickstart: $(BIN)/.installed
 	$(BIN)/ulrec run --config configs/quickstart.yaml
@@ -24,12 +24,18 @@ movielens: $(BIN)/.installed
 	$(BIN)/python datasets/movielens/prepare.py --source $(or $(SOURCE),../shared/data/movielens-100k) --out runs/data/movielens
 	$(BIN)/ulrec run --config configs/movielens.yaml
 
-demo: $(BIN)/.installed
+demo: $(BIN)/.installed $(if $(RUN),,quickstart)
 	$(BIN)/pip install -q -c configs/constraints.txt -e '.[demo]'
 	$(BIN)/ulrec demo --run $(or $(RUN),runs/quickstart)
 
 test: check
 	$(BIN)/pytest
+
+test-browser: $(BIN)/.installed-dev
+	$(BIN)/pip install -q -c configs/constraints.txt playwright
+	command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -qy chromium; } \
+		|| { echo "there is no chromium: install it (Debian: apt-get install chromium)"; exit 1; }
+	$(BIN)/pytest -m browser tests/browser
 
 check: $(BIN)/.installed-dev
 	$(BIN)/ruff format --check .

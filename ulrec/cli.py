@@ -23,7 +23,10 @@ PAGE_SETTINGS = (
     "--browser.gatherUsageStats=false",
     "--client.showErrorDetails=none",  # a visitor never sees a stack trace
     "--client.toolbarMode=minimal",
-    "--theme.primaryColor=#2463b8",
+    "--server.maxUploadSize=10",
+    "--server.fileWatcherType=none",
+    "--theme.light.primaryColor=#2463b8",
+    "--theme.dark.primaryColor=#6ea8fe",
 )
 
 GUIDE = """\

@@ -28,6 +28,7 @@ from ulrec.cf.base import Recommender, recommend
 from ulrec.cf.refit import Refit, refit
 from ulrec.cf.registry import CFConfig, load_model
 from ulrec.cf.registry import save_model as save_recommender
+from ulrec.cf.taste import DISLIKES_COUNT, fold_in_items, recommend_for_taste
 from ulrec.checkpoint import load_component, new_artefact, open_artefact, require_same
 from ulrec.conditioning.user import UserConditioner, UserConditionerConfig
 from ulrec.config import from_mapping
@@ -38,18 +39,21 @@ from ulrec.data.latents import LatentStore
 from ulrec.data.media import to_uint8
 from ulrec.data.schema import ITEM_ID, RANK, SCORE, USER_ID
 from ulrec.data.tables import read_table, validate_interactions
-from ulrec.diffusion.sampler import SamplerConfig
+from ulrec.diffusion.sampler import NoiseSource, SamplerConfig
 from ulrec.errors import ArtefactError, DataError
 from ulrec.models.autoencoder import Autoencoder, AutoencoderConfig
 from ulrec.models.base import Base, BaseConfig
 from ulrec.models.components import load_weights
+from ulrec.models.rarity import bits_per_pixel, load_prior
+from ulrec.models.steering import sample_away
 from ulrec.networks.transformer import Cond
 from ulrec.retrieval.index import ItemIndex
-from ulrec.retrieval.query import Projection, load_projection
+from ulrec.retrieval.query import Projection, QueryConfig, fit_projection, load_projection
 
 if TYPE_CHECKING:
     from ulrec.experiment.config import RunConfig
     from ulrec.experiment.runner import StageResult
+    from ulrec.models.prior import Prior
 
 __all__ = [
     "ARTEFACTS",
@@ -153,6 +157,8 @@ class Pipeline:
         self.sampler = SamplerConfig(num_steps=25)
         self.decoder = SamplerConfig(num_steps=25)
         self._refit: _NewData | None = None
+        self._prior: Prior | None = None
+        self._plane: Projection | None = None
 
     @classmethod
     def fit(
@@ -413,6 +419,7 @@ class Pipeline:
         seeds: NDArray[np.int64],
         guidance: float,
         personal: NDArray[np.bool_] | None = None,
+        away: NDArray[np.float32] | None = None,
         decode: bool = True,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -428,6 +435,9 @@ class Pipeline:
             w in null + w (factor - null).
         personal
             Where False the null takes the factor's place, (N,); all are personal by default.
+        away
+            What to keep away from, such as folded-in dislikes, (N, R): then w in
+            null + w ((factor - null) - 1/2 (away - null)), a dislike counting half a like.
         decode
             Without it the media are empty.
         progress
@@ -446,7 +456,8 @@ class Pipeline:
                 torch.from_numpy(np.ascontiguousarray(factors[part])).to(self.device),
                 keep=torch.from_numpy(keep[part]).to(self.device),
             )
-            z_0, z_hat = self._draw(cond, seeds[part].tolist(), guidance)
+            away_part = None if away is None else away[part]
+            z_0, z_hat = self._draw(cond, seeds[part].tolist(), guidance, away=away_part)
             latents.append(z_hat.cpu().numpy())
             if decode:
                 x = self.autoencoder.decode(
@@ -540,7 +551,12 @@ class Pipeline:
         return joined.select(USER_ID, ITEM_ID, SCORE, RANK)
 
     def neighbours(
-        self, latents: NDArray[np.float32], *, k: int = 10, exclude: Sequence[Ids] | None = None
+        self,
+        latents: NDArray[np.float32],
+        *,
+        k: int = 10,
+        exclude: Sequence[Ids] | None = None,
+        among: Ids | None = None,
     ) -> pl.DataFrame:
         """Return the real items nearest to latents (N, D, f, h, w).
 
@@ -552,6 +568,8 @@ class Pipeline:
             How many each.
         exclude
             Item ids that must not come back, a list for each latent.
+        among
+            Item ids of which alone some may come back, such as a history; all by default.
 
         Returns
         -------
@@ -559,6 +577,9 @@ class Pipeline:
             [query (row of ``latents``), item_id, score, rank from 1].
         """
         rows = None if exclude is None else [self.index.items.rows(list(ids)) for ids in exclude]
+        if among is not None:
+            others = np.setdiff1d(np.arange(len(self.index)), self.index.items.rows(list(among)))
+            rows = [np.union1d(others, row) for row in rows or [others] * len(latents)]
         found = self.index.search(self.projection(latents), k=k, exclude=rows)
         query, place = np.nonzero(found.item_idx >= 0)
         return pl.DataFrame(
@@ -592,13 +613,101 @@ class Pipeline:
         empty = np.zeros((0, *self.autoencoder.config.latent_shape), np.float32)
         return np.concatenate([empty, *(z.cpu().numpy() for z in parts)])
 
+    @torch.no_grad()
+    def decode(
+        self, latents: NDArray[np.float32], *, seeds: NDArray[np.int64]
+    ) -> NDArray[np.uint8]:
+        """Draw media, uint8 (N, C, F, H, W), for clean latents: stored, encoded, or between two.
+
+        Parameters
+        ----------
+        latents
+            (N, D, f, h, w).
+        seeds
+            One a latent, (N,); one seed for all lets neighbours differ by their latents alone.
+        """
+        z_clean = torch.from_numpy(np.array(latents, np.float32)).to(self.device)
+        eps = NoiseSource(seeds.tolist(), z_clean.shape[1:], device=self.device)()
+        z_0 = self.autoencoder.noise(z_clean, eps)
+        x = self.autoencoder.decode(z_0, seeds=decoder_seeds(seeds), sampler=self.decoder)
+        return to_uint8(x.cpu().numpy())
+
+    def fold_in(self, item_ids: Ids) -> NDArray[np.float32]:
+        """Return the factor (R,) of somebody who likes these items, for :meth:`generate_for`.
+
+        Raises
+        ------
+        DataError
+            If an item is unknown or named twice, or the run's recommender cannot fold in.
+        """
+        return fold_in_items(self.recommender, list(item_ids))
+
+    def recommend_for(self, liked: Ids, disliked: Ids = (), *, k: int = 10) -> pl.DataFrame:
+        """Recommend by collaborative filtering for a taste rather than a user.
+
+        Parameters
+        ----------
+        liked, disliked
+            Item ids; a dislike counts half a like (:mod:`ulrec.cf.taste`).
+        k
+            How many items.
+
+        Returns
+        -------
+        polars.DataFrame
+            [item_id, score, rank from 1].
+
+        Raises
+        ------
+        DataError
+            If nothing is liked, or an item is unknown or named twice.
+        """
+        return recommend_for_taste(self.recommender, list(liked), list(disliked), k=k)
+
+    def bits(self, latents: NDArray[np.float32], *, num_levels: int = 16) -> NDArray[np.float32]:
+        """Return bits per pixel (N,) by the run's prior, an upper bound: typical to novel.
+
+        Raises
+        ------
+        ArtefactError
+            If the run has no prior.
+        """
+        if self._prior is None:
+            self._prior = load_prior(self.folder / "prior").to(self.device)
+        z_clean = torch.from_numpy(np.array(latents, np.float32)).to(self.device)
+        num_pixels = int(np.prod(self.autoencoder.config.media_shape[1:]))
+        return bits_per_pixel(self._prior, z_clean, num_pixels=num_pixels, num_levels=num_levels)
+
+    def plane(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return where latents lie on the two main axes of the catalogue's, (N, 2)."""
+        if self._plane is None:
+            self._plane = fit_projection(self.latents.z, QueryConfig(name="pca", dim=2))
+        return self._plane(latents)
+
     def _draw(
-        self, cond: Cond, seeds: list[int], guidance: float
+        self,
+        cond: Cond,
+        seeds: list[int],
+        guidance: float,
+        *,
+        away: NDArray[np.float32] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         null = self.conditioner.null(len(seeds))
-        drawn = self.base.sample(
-            cond, null=null, guidance=guidance, seeds=seeds, sampler=self.sampler
-        )
+        if away is None:
+            drawn = self.base.sample(
+                cond, null=null, guidance=guidance, seeds=seeds, sampler=self.sampler
+            )
+        else:
+            drawn = sample_away(
+                self.base,
+                cond,
+                null=null,
+                away=self.conditioner(torch.from_numpy(away).to(self.device)),
+                guidance=guidance,
+                weight=DISLIKES_COUNT,
+                seeds=seeds,
+                sampler=self.sampler,
+            )
         return drawn.x_0, drawn.x_hat
 
     def _on_catalogue(self, table: pl.DataFrame) -> Interactions:

@@ -1,0 +1,138 @@
+"""How soon the demo answers: pictures, first paint, memory, ten visitors at once.
+
+    python examples/benchmarks/demo.py --run runs/quickstart [--browser]
+
+Pictures are drawn one after the other, as the page draws them. With ``--browser`` the demo is
+started and looked at in Chromium through Playwright (make test-browser installs both).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+PICTURES, VISITORS = 4, 10
+CHROMIUM = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
+MADE = f"() => document.querySelectorAll('.st-key-made .ul-hero img').length === {PICTURES}"
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, default=Path("runs/quickstart"))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--browser", action="store_true")
+    options = parser.parse_args()
+    pictures(options.run, options.repeats)
+    if options.browser:
+        in_browser(options.run)
+
+
+def pictures(run: Path, repeats: int) -> None:
+    """Time pictures for users, each drawn alone, and tell the memory of the process."""
+    from ulrec.app.drawing import draw
+    from ulrec.app.loading import load, stamp_of
+    from ulrec.app.people import listed_users, user_of
+    from ulrec.app.state import Wish
+
+    start = time.perf_counter()
+    shown = load(str(run), stamp_of(run))
+    print(f"load: {time.perf_counter() - start:.2f} s")
+    people = [user_of(shown, user) for user in listed_users(shown)[: repeats + 1]]
+    for quality in ("Fine", "Fast"):
+        wish = Wish(guidance=shown.guidance, quality=quality)
+        times = []
+        for person in people:
+            start, before = time.perf_counter(), time.process_time()
+            for number in range(PICTURES):
+                draw(shown, person, wish, number=number, waiting=lambda ahead: None)
+            times.append((time.perf_counter() - start, time.process_time() - before))
+        wall, busy = zip(*times[1:], strict=True)  # the first one warms up
+        spread = f"{statistics.median(wall):.2f} s [{min(wall):.2f}, {max(wall):.2f}]"
+        print(f"{PICTURES} pictures, {quality}: {spread}, {statistics.median(busy):.2f} CPU s")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"peak memory: {peak:.2f} GB")
+
+
+def in_browser(run: Path) -> None:
+    """Start the demo, time its first paint, and let ten visitors in at once."""
+    from playwright.sync_api import sync_playwright
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "ulrec", "demo", "--run", str(run), "--port", str(port)]
+    environment = {**os.environ, "STREAMLIT_SERVER_HEADLESS": "true"}
+    server = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    address = f"http://localhost:{port}/"
+    try:
+        wait(address)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=list(CHROMIUM)
+            )
+            for visit in ("first visitor", "second visitor"):
+                paint(browser, address, visit)
+            together(browser, address)
+            browser.close()
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(20)
+
+
+def wait(address: str) -> None:
+    """Wait until the demo answers."""
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}_stcore/health", timeout=2).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+
+
+def paint(browser: Any, address: str, visit: str) -> None:
+    """Time the header and all pictures of one visit."""
+    page = browser.new_context().new_page()
+    start = time.perf_counter()
+    page.goto(address)
+    page.wait_for_selector(".ul-top h1")
+    header = time.perf_counter() - start
+    page.wait_for_function(MADE, timeout=120_000)
+    print(f"{visit}: header {header:.2f} s, all pictures {time.perf_counter() - start:.2f} s")
+    page.context.close()
+
+
+def together(browser: Any, address: str) -> None:
+    """Let visitors ask for pictures that nobody has asked for, all at once."""
+    pages = [browser.new_context().new_page() for _ in range(VISITORS)]
+    start = time.perf_counter()
+    for seed, page in enumerate(pages, 100):
+        page.goto(f"{address}?seed={seed}", wait_until="commit")
+    for page in pages:
+        page.wait_for_function(MADE, timeout=300_000)
+    took = time.perf_counter() - start
+    sources = {
+        page.locator(".st-key-made .ul-hero img").first.get_attribute("src") for page in pages
+    }
+    print(f"{VISITORS} visitors at once: all answered in {took:.1f} s, {len(sources)} unlike")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Pictures for a person, one after the other, so that each is seen as soon as it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ulrec.app.loading import Shown
+from ulrec.app.people import Person
+from ulrec.app.sharing import Waiting
+from ulrec.app.state import Wish
+from ulrec.pipeline import Pipeline, sample_seeds
+
+__all__ = ["Made", "between_items", "between_people", "draw"]
+
+CANDIDATES, LEVELS = 6, 4
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """One picture: ``media`` uint8 (C, F, H, W), ``latent`` float32 (D, f, h, w)."""
+
+    media: NDArray[np.uint8]
+    latent: Floats
+
+
+def draw(shown: Shown, person: Person, wish: Wish, *, number: int, waiting: Waiting) -> Made:
+    """Draw one picture: the ``number``-th that the pipeline draws for this person and seed.
+
+    A surprising one is the least likely of six, by the bits of the run's prior.
+
+    Raises
+    ------
+    Busy
+        If too many visitors are before this one.
+    """
+    away = None if person.away is None else person.away.tobytes()
+    taste = (person.factor.tobytes(), away, person.is_known, person.row)
+    how = (wish.guidance, wish.quality, wish.seed, wish.surprising, number)
+
+    def make() -> Made:
+        if not wish.surprising:
+            seeds = sample_seeds(wish.seed, np.array([person.row]), np.array([number]))
+        else:
+            seeds = _most_novel(shown, person, wish, number)
+        media, latents = _for_seeds(shown, person, wish, seeds)
+        return Made(media=media[0], latent=latents[0])
+
+    return _kept(shown, ("draw", taste, how), make, waiting)
+
+
+def between_people(
+    shown: Shown, people: tuple[Person, Person], wish: Wish, *, share: float, waiting: Waiting
+) -> Made:
+    """Draw for the factor between two people, the same noise for every share in [0, 1]."""
+    factor = ((1 - share) * people[0].factor + share * people[1].factor).astype(np.float32)
+
+    def make() -> Made:
+        media, latents = pipeline_of(shown, wish).generate_for(
+            factor[None], seeds=np.array([wish.seed]), guidance=wish.guidance
+        )
+        return Made(media=media[0], latent=latents[0])
+
+    return _kept(shown, ("people", factor.tobytes(), wish), make, waiting)
+
+
+def between_items(
+    shown: Shown, latents: tuple[Floats, Floats], wish: Wish, *, share: float, waiting: Waiting
+) -> Made:
+    """Decode the latent between two, the same noise for every share in [0, 1]."""
+    latent = ((1 - share) * latents[0] + share * latents[1]).astype(np.float32)
+
+    def make() -> Made:
+        media = pipeline_of(shown, wish).decode(latent[None], seeds=np.array([wish.seed]))
+        return Made(media=media[0], latent=latent)
+
+    return _kept(shown, ("items", latent.tobytes(), wish), make, waiting)
+
+
+def pipeline_of(shown: Shown, wish: Wish) -> Pipeline:
+    """Return the pipeline that draws at the quality wished for."""
+    return shown.fast if wish.quality == "Fast" else shown.fine
+
+
+def _most_novel(shown: Shown, person: Person, wish: Wish, number: int) -> NDArray[np.int64]:
+    """Return of some candidates' seeds the one whose latent the prior charges the most bits for."""
+    numbers = number * CANDIDATES + np.arange(CANDIDATES)
+    seeds = sample_seeds(wish.seed, np.full(CANDIDATES, person.row), numbers)
+    _, latents = _for_seeds(shown, person, wish, seeds, decode=False)
+    at = int(shown.fine.bits(latents, num_levels=LEVELS).argmax())
+    return seeds[at : at + 1]
+
+
+def _for_seeds(
+    shown: Shown, person: Person, wish: Wish, seeds: NDArray[np.int64], *, decode: bool = True
+) -> tuple[NDArray[np.uint8], Floats]:
+    num = len(seeds)
+    return pipeline_of(shown, wish).generate_for(
+        np.tile(person.factor, (num, 1)),
+        seeds=seeds,
+        personal=np.full(num, person.is_known),
+        away=None if person.away is None else np.tile(person.away, (num, 1)),
+        guidance=wish.guidance,
+        decode=decode,
+    )
+
+
+def _kept(shown: Shown, key: Hashable, make: Callable[[], Made], waiting: Waiting) -> Made:
+    """Return what was made from ``key`` before, or make it when its turn comes."""
+    made: Made | None = shown.kept.get(key)
+    if made is None:
+        with shown.queue.turn(waiting):
+            made = make()
+        shown.kept.put(key, made)
+    return made
