@@ -151,6 +151,13 @@ def test_figures_without_users_stand_side_by_side():
     assert [row["set"] for row in rows] == ["samples", "noise"]
     assert rows[0]["difference"] == pytest.approx(-0.1)
     assert "p" not in rows[0]
+    named = [
+        dataclasses.replace(fidelity(x), summary=fidelity(x).summary.rename({"mean": "KID-clip"}))
+        for x in (0.3, 0.2)
+    ]
+    (found,) = compare_results({"a": [named[0]], "b": [named[1]]}, seed=0)
+    assert found.table.row(0, named=True)["figure"] == "KID-clip"
+    assert found.table["value"].to_list() == [0.2, 0.9]
 
 
 def test_unlike_protocols_do_not_meet_unless_they_are_the_subject():

@@ -215,10 +215,16 @@ def _difference(
 
 
 def _beside(base: Result, other: Result) -> pl.DataFrame:
-    """Return the figures that both summaries have, without a test."""
+    """Return the figures that both summaries have, without a test: "mean", or the first column."""
     ours, theirs = other.summary, base.summary
-    if MEAN not in ours.columns or MEAN not in theirs.columns:
+    figures = [
+        name
+        for name, dtype in theirs.schema.items()
+        if dtype.is_float() and name not in (LOW, HIGH) and name in ours.columns
+    ]
+    if not figures:
         return pl.DataFrame()
+    figure = MEAN if MEAN in figures else figures[0]
     keys = [
         name
         for name, dtype in theirs.schema.items()
@@ -229,7 +235,8 @@ def _beside(base: Result, other: Result) -> pl.DataFrame:
     joined = ours.join(theirs, on=keys, how="inner", suffix=f"_{BASELINE}", nulls_equal=True)
     return joined.select(
         *keys,
-        pl.col(MEAN).alias(VALUE),
-        pl.col(f"{MEAN}_{BASELINE}").alias(BASELINE),
-        (pl.col(MEAN) - pl.col(f"{MEAN}_{BASELINE}")).alias(DIFFERENCE),
+        pl.lit(figure).alias("figure"),
+        pl.col(figure).alias(VALUE),
+        pl.col(f"{figure}_{BASELINE}").alias(BASELINE),
+        (pl.col(figure) - pl.col(f"{figure}_{BASELINE}")).alias(DIFFERENCE),
     )
