@@ -10,8 +10,8 @@ import torch
 from ulrec.checkpoint import copy_artefact, load_component, write_text
 from ulrec.errors import ArtefactError
 from ulrec.experiment.runner import Run
-from ulrec.experiment.train_latents import load_prior
 from ulrec.models.components import save_model
+from ulrec.models.rarity import load_prior
 from ulrec.pipeline import load_autoencoder, load_base
 
 __all__ = ["export"]
@@ -91,7 +91,7 @@ def _write_latents(run: Run, folder: Path) -> str:
         info={"seed": run.config.seed, "trained_as": trained_as},
         dtype=HALF,
     )
-    prior = load_prior(run)
+    prior = load_prior(run.path("prior"))
     save_model(
         prior,
         folder / "prior",

@@ -11,8 +11,8 @@ from ulrec.data.schema import ITEM_ID, METRIC, VALUE
 from ulrec.evaluation.fidelity import foreground_psnr, psnr
 from ulrec.evaluation.rate import downsampling_psnr
 from ulrec.experiment.judge import Headline, Judge, Tables, figure
-from ulrec.experiment.train_latents import load_prior
 from ulrec.models.measure import gain_of_z, latent_nats
+from ulrec.models.rarity import load_prior
 from ulrec.pipeline import load_autoencoder
 
 __all__ = ["judge_latents"]
@@ -26,7 +26,9 @@ def judge_latents(judge: Judge, tables: Tables, headline: Headline) -> None:
     x = torch.from_numpy(judge.media.read(rows))
     with torch.no_grad():
         z = autoencoder.encode(x)
-    nats = latent_nats(load_prior(run), z, num_levels=config.num_levels, seed=judge.seed).numpy()
+    nats = latent_nats(
+        load_prior(run.path("prior")), z, num_levels=config.num_levels, seed=judge.seed
+    ).numpy()
     pixels = int(np.prod(autoencoder.config.media_shape[1:]))
     bits = nats / np.log(2) / pixels
     gain = gain_of_z(autoencoder, x, z, num_levels=config.num_levels, seed=judge.seed).numpy()

@@ -17,7 +17,6 @@ from ulrec.checkpoint import (
     load_component,
     open_artefact,
 )
-from ulrec.config import from_mapping
 from ulrec.data.interactions import Interactions
 from ulrec.data.latents import LatentStore
 from ulrec.data.media import MediaStore, to_uint8
@@ -30,7 +29,7 @@ from ulrec.experiment.runner import Run
 from ulrec.experiment.trainings import keep_losses, last_mean, training_folder
 from ulrec.models.components import load_weights, pretrained_folder, save_model
 from ulrec.models.measure import latent_nats
-from ulrec.models.prior import Prior, PriorConfig
+from ulrec.models.rarity import load_prior
 from ulrec.models.unified import Unified
 from ulrec.pipeline import load_autoencoder
 from ulrec.retrieval.index import ItemIndex
@@ -40,7 +39,7 @@ from ulrec.training.datamodule import media_source
 from ulrec.training.fit import fit
 from ulrec.training.tasks import UnifiedTask
 
-__all__ = ["build_index", "encode", "load_prior", "train_latents"]
+__all__ = ["build_index", "encode", "train_latents"]
 
 ENCODED_AT_ONCE = 128
 GRID = 8
@@ -127,7 +126,7 @@ def encode(run: Run) -> str:
         made_from={"autoencoder": fingerprint, "media": media.manifest.fingerprint},
     )
     z = torch.from_numpy(np.array(store.z[:512]))
-    nats = latent_nats(load_prior(run), z, num_levels=4, seed=run.config.seed).mean()
+    nats = latent_nats(load_prior(run.path("prior")), z, num_levels=4, seed=run.config.seed).mean()
     _, frames, height, width = autoencoder.config.media_shape
     bits = nats.item() / np.log(2) / (frames * height * width)
     shape = "x".join(map(str, store.z.shape[1:]))
@@ -149,15 +148,6 @@ def build_index(run: Run) -> str:
     return (
         f"{len(index)} items by {run.config.index.query.name} latents of {vectors.shape[1]} numbers"
     )
-
-
-def load_prior(run: Run) -> Prior:
-    """Return the run's prior."""
-    component = load_component(run.path("prior"), kind="prior")
-    channels = int(component.manifest.info["channels"])
-    prior = Prior(from_mapping(PriorConfig, component.config), channels=channels)
-    load_weights(prior, component)
-    return prior
 
 
 def _stage_one(config: LatentsStage) -> Unified:
