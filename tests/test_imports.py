@@ -75,7 +75,7 @@ def test_top_level_names_are_loaded_on_first_use():
         "from ulrec import ULRecError; assert 'torch' not in sys.modules; "
         "from ulrec import Pipeline; print(Pipeline.__module__, ULRecError.__module__)"
     )
-    assert printed == "ulrec.pipeline ulrec.errors"
+    assert printed == "ulrec.pipeline.pipeline ulrec.errors"
 
 
 def test_unknown_names_are_missing():

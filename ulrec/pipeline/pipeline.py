@@ -1,18 +1,8 @@
-"""What a recommender engineer imports: a trained run that generates and recommends.
-
-::
-
-    from ulrec import Pipeline
-
-    pipeline = Pipeline.load("runs/quickstart")
-    made = pipeline.generate(["u00001"], per_user=4, guidance=2.0, seed=0)
-    table = pipeline.recommend(["u00001"], k=10, by="generate")
-"""
+"""The class behind ``from ulrec import Pipeline``."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,24 +19,34 @@ from ulrec.cf.refit import Refit, refit
 from ulrec.cf.registry import CFConfig, load_model
 from ulrec.cf.registry import save_model as save_recommender
 from ulrec.cf.taste import DISLIKES_COUNT, fold_in_items, recommend_for_taste
-from ulrec.checkpoint import load_component, new_artefact, open_artefact, require_same
-from ulrec.conditioning.user import UserConditioner, UserConditionerConfig
-from ulrec.config import from_mapping
+from ulrec.checkpoint import new_artefact, open_artefact
+from ulrec.conditioning.user import UserConditioner
 from ulrec.data.factors import Factors
 from ulrec.data.ids import IdMap
 from ulrec.data.interactions import Interactions
 from ulrec.data.latents import LatentStore
 from ulrec.data.media import to_uint8
 from ulrec.data.schema import ITEM_ID, RANK, SCORE, USER_ID
-from ulrec.data.tables import read_table, validate_interactions
+from ulrec.data.tables import validate_interactions
 from ulrec.diffusion.sampler import NoiseSource, SamplerConfig
 from ulrec.errors import ArtefactError, DataError
-from ulrec.models.autoencoder import Autoencoder, AutoencoderConfig
-from ulrec.models.base import Base, BaseConfig
-from ulrec.models.components import load_weights
+from ulrec.models.autoencoder import Autoencoder
+from ulrec.models.base import Base
 from ulrec.models.rarity import bits_per_pixel, load_prior
 from ulrec.models.steering import sample_away
 from ulrec.networks.transformer import Cond
+from ulrec.pipeline.generation import Generation, decoder_seeds, sample_seeds
+from ulrec.pipeline.parts import (
+    ARTEFACTS,
+    as_media,
+    load_autoencoder,
+    load_base,
+    load_conditioner,
+    load_interactions,
+    load_items,
+    require_made_from,
+    space_of,
+)
 from ulrec.retrieval.index import ItemIndex
 from ulrec.retrieval.query import Projection, QueryConfig, fit_projection, load_projection
 
@@ -55,32 +55,7 @@ if TYPE_CHECKING:
     from ulrec.experiment.runner import StageResult
     from ulrec.models.prior import Prior
 
-__all__ = [
-    "ARTEFACTS",
-    "Generation",
-    "Pipeline",
-    "decoder_seeds",
-    "load_autoencoder",
-    "load_base",
-    "load_conditioner",
-    "load_interactions",
-    "load_items",
-    "sample_seeds",
-]
-
-ARTEFACTS = (
-    "items",
-    "interactions",
-    "autoencoder",
-    "latents",
-    "factors",
-    "recommender",
-    "base",
-    "conditioner",
-    "projection",
-    "index",
-)
-"""The folders of a run that a pipeline consists of."""
+__all__ = ["Pipeline"]
 
 SAMPLES_AT_ONCE = 64
 
@@ -93,32 +68,6 @@ class _NewData:
 
     table: pl.DataFrame
     made_from: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Generation:
-    """Media made for users, N = users x per_user, user by user.
-
-    Attributes
-    ----------
-    user_ids
-        For whom each was made, (N,).
-    media
-        Uint8 (N, C, F, H, W).
-    latents
-        Estimates of z_clean, float32 (N, D, f, h, w): what the index is searched with.
-    seeds
-        Of each sample, int64 (N,).
-    personal
-        False where nothing is known of the user (no history; no factor, where those are foreign)
-        and nobody in particular was drawn for, (N,).
-    """
-
-    user_ids: NDArray[Any]
-    media: NDArray[np.uint8]
-    latents: NDArray[np.float32]
-    seeds: NDArray[np.int64]
-    personal: NDArray[np.bool_]
 
 
 class Pipeline:
@@ -251,14 +200,14 @@ class Pipeline:
         folder = Path(folder)
         autoencoder, encoded_by = load_autoencoder(folder / "autoencoder")
         latents = LatentStore.open(folder / "latents")
-        _require(latents.manifest.made_from, "autoencoder", encoded_by, of="latents")
+        require_made_from(latents.manifest.made_from, "autoencoder", encoded_by, of="latents")
         base, made_from = load_base(folder / "base")
-        _require(made_from, "latents", latents.manifest.fingerprint, of="base")
+        require_made_from(made_from, "latents", latents.manifest.fingerprint, of="base")
         factors = Factors.load(folder / "factors")
-        space = _space(folder, str(factors.fingerprint))
-        _require(made_from, "factors", space, of="base")
+        space = space_of(folder, str(factors.fingerprint))
+        require_made_from(made_from, "factors", space, of="base")
         conditioner, made_from = load_conditioner(folder / "conditioner")
-        _require(made_from, "factors", space, of="conditioner")
+        require_made_from(made_from, "factors", space, of="conditioner")
         return cls(
             folder,
             items=load_items(folder / "items"),
@@ -338,7 +287,7 @@ class Pipeline:
         start = Refit(model=self.recommender, old=old, config=cf, max_drift=max_drift)
         new = self._on_catalogue(table)
         refitted = refit(how, start, new)
-        space = _space(self.folder, str(old.fingerprint))
+        space = space_of(self.folder, str(old.fingerprint))
         other = copy.copy(self)
         other.interactions, other.recommender = new, refitted.model
         other.factors = refitted.factors
@@ -605,7 +554,7 @@ class Pipeline:
         DataError
             If type, range or shape are others.
         """
-        x = _as_media(media, self.autoencoder.config.media_shape)
+        x = as_media(media, self.autoencoder.config.media_shape)
         parts = [
             self.autoencoder.encode(torch.from_numpy(x[s : s + SAMPLES_AT_ONCE]).to(self.device))
             for s in range(0, len(x), SAMPLES_AT_ONCE)
@@ -745,88 +694,3 @@ class Pipeline:
     def _index_rows(self, item_rows: NDArray[np.int64]) -> NDArray[np.int64]:
         found = self.index.items.find(self.factors.items[item_rows])
         return found[found >= 0]
-
-
-def sample_seeds(
-    seed: int, rows: NDArray[np.int64], numbers: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return a seed for each (row, number), the same wherever they stand."""
-    texts = (
-        f"{seed}/{r}/{n}".encode() for r, n in zip(rows.tolist(), numbers.tolist(), strict=True)
-    )
-    digests = (hashlib.blake2b(text, digest_size=6).digest() for text in texts)
-    return np.array([int.from_bytes(d, "big") for d in digests], dtype=np.int64)
-
-
-def decoder_seeds(seeds: NDArray[np.int64]) -> list[int]:
-    """Return seeds for the decoder's own noise: another stream than the latent's of the seed."""
-    return [seed ^ 0x5DEECE66D for seed in seeds.tolist()]
-
-
-def load_autoencoder(folder: Path) -> tuple[Autoencoder, str]:
-    """Return an autoencoder and its fingerprint."""
-    component = load_component(folder, kind="autoencoder")
-    model = Autoencoder(from_mapping(AutoencoderConfig, component.config))
-    load_weights(model, component)
-    return model, component.manifest.fingerprint
-
-
-def load_base(folder: Path) -> tuple[Base, dict[str, str]]:
-    """Return a base and the fingerprints of what it was made from."""
-    component = load_component(folder, kind="base")
-    model = Base(from_mapping(BaseConfig, component.config))
-    load_weights(model, component)
-    return model, component.manifest.made_from
-
-
-def load_conditioner(folder: Path) -> tuple[UserConditioner, dict[str, str]]:
-    """Return a user conditioner and the fingerprints of what it was made from."""
-    component = load_component(folder, kind="conditioner")
-    model = UserConditioner(from_mapping(UserConditionerConfig, component.config))
-    load_weights(model, component)
-    return model, component.manifest.made_from
-
-
-def load_items(folder: Path) -> pl.DataFrame:
-    """Return the catalogue's table of a run, without its media."""
-    open_artefact(folder, kind="items")
-    return read_table(folder / "items.parquet")
-
-
-def load_interactions(
-    folder: Path, users: IdMap, items: IdMap, *, part: str = "train"
-) -> Interactions:
-    """Return one part of a run's split interactions on given id maps."""
-    open_artefact(folder, kind="interactions")
-    return Interactions.from_table(read_table(folder / f"{part}.parquet"), users=users, items=items)
-
-
-def _space(folder: Path, fingerprint: str) -> str:
-    """Return the fingerprint of the factors in whose axes those of a folder lie: mostly their own.
-
-    Refitted ones lie in the axes of those that they were folded into or aligned to.
-    """
-    made_from = open_artefact(folder / "factors", kind="factors", verify=False).made_from
-    return made_from.get("folded_into") or made_from.get("aligned_to") or fingerprint
-
-
-def _require(made_from: dict[str, str], name: str, fingerprint: str, *, of: str) -> None:
-    require_same(
-        f"the {of} were made from another {name}",
-        expected=fingerprint,
-        got=made_from.get(name),
-        remedy="run the stages after it again",
-    )
-
-
-def _as_media(media: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    x = media[:, :, None] if media.ndim == 4 else media
-    if x.ndim != 5 or x.shape[1:] != shape:
-        raise DataError(
-            f"media have to be (N, {', '.join(map(str, shape))}), got {media.shape}; resize them"
-        )
-    if x.dtype == np.uint8:
-        return x.astype(np.float32) / 127.5 - 1
-    if x.dtype.kind != "f" or not np.isfinite(x).all() or np.abs(x).max(initial=0) > 1.001:
-        raise DataError(f"media have to be uint8 or float in [-1, 1], got {x.dtype}; scale them")
-    return x.astype(np.float32)

@@ -1,0 +1,34 @@
+"""What a recommender engineer imports: a trained run that generates and recommends.
+
+::
+
+    from ulrec import Pipeline
+
+    pipeline = Pipeline.load("runs/quickstart")
+    made = pipeline.generate(["u00001"], per_user=4, guidance=2.0, seed=0)
+    table = pipeline.recommend(["u00001"], k=10, by="generate")
+"""
+
+from ulrec.pipeline.generation import Generation, decoder_seeds, sample_seeds
+from ulrec.pipeline.parts import (
+    ARTEFACTS,
+    load_autoencoder,
+    load_base,
+    load_conditioner,
+    load_interactions,
+    load_items,
+)
+from ulrec.pipeline.pipeline import Pipeline
+
+__all__ = [
+    "ARTEFACTS",
+    "Generation",
+    "Pipeline",
+    "decoder_seeds",
+    "load_autoencoder",
+    "load_base",
+    "load_conditioner",
+    "load_interactions",
+    "load_items",
+    "sample_seeds",
+]

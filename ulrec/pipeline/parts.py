@@ -1,0 +1,124 @@
+"""The parts of a run on disk, and whether they belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ulrec.checkpoint import load_component, open_artefact, require_same
+from ulrec.conditioning.user import UserConditioner, UserConditionerConfig
+from ulrec.config import from_mapping
+from ulrec.data.ids import IdMap
+from ulrec.data.interactions import Interactions
+from ulrec.data.tables import read_table
+from ulrec.errors import DataError
+from ulrec.models.autoencoder import Autoencoder, AutoencoderConfig
+from ulrec.models.base import Base, BaseConfig
+from ulrec.models.components import load_weights
+
+__all__ = [
+    "ARTEFACTS",
+    "as_media",
+    "load_autoencoder",
+    "load_base",
+    "load_conditioner",
+    "load_interactions",
+    "load_items",
+    "require_made_from",
+    "space_of",
+]
+
+ARTEFACTS = (
+    "items",
+    "interactions",
+    "autoencoder",
+    "latents",
+    "factors",
+    "recommender",
+    "base",
+    "conditioner",
+    "projection",
+    "index",
+)
+"""The folders of a run that a pipeline consists of."""
+
+
+def load_autoencoder(folder: Path) -> tuple[Autoencoder, str]:
+    """Return an autoencoder and its fingerprint."""
+    component = load_component(folder, kind="autoencoder")
+    model = Autoencoder(from_mapping(AutoencoderConfig, component.config))
+    load_weights(model, component)
+    return model, component.manifest.fingerprint
+
+
+def load_base(folder: Path) -> tuple[Base, dict[str, str]]:
+    """Return a base and the fingerprints of what it was made from."""
+    component = load_component(folder, kind="base")
+    model = Base(from_mapping(BaseConfig, component.config))
+    load_weights(model, component)
+    return model, component.manifest.made_from
+
+
+def load_conditioner(folder: Path) -> tuple[UserConditioner, dict[str, str]]:
+    """Return a user conditioner and the fingerprints of what it was made from."""
+    component = load_component(folder, kind="conditioner")
+    model = UserConditioner(from_mapping(UserConditionerConfig, component.config))
+    load_weights(model, component)
+    return model, component.manifest.made_from
+
+
+def load_items(folder: Path) -> pl.DataFrame:
+    """Return the catalogue's table of a run, without its media."""
+    open_artefact(folder, kind="items")
+    return read_table(folder / "items.parquet")
+
+
+def load_interactions(
+    folder: Path, users: IdMap, items: IdMap, *, part: str = "train"
+) -> Interactions:
+    """Return one part of a run's split interactions on given id maps."""
+    open_artefact(folder, kind="interactions")
+    return Interactions.from_table(read_table(folder / f"{part}.parquet"), users=users, items=items)
+
+
+def space_of(folder: Path, fingerprint: str) -> str:
+    """Return the fingerprint of the factors in whose axes those of a folder lie: mostly their own.
+
+    Refitted ones lie in the axes of those that they were folded into or aligned to.
+    """
+    made_from = open_artefact(folder / "factors", kind="factors", verify=False).made_from
+    return made_from.get("folded_into") or made_from.get("aligned_to") or fingerprint
+
+
+def require_made_from(made_from: dict[str, str], name: str, fingerprint: str, *, of: str) -> None:
+    """Refuse an artefact that was made from another one than stands beside it."""
+    require_same(
+        f"the {of} were made from another {name}",
+        expected=fingerprint,
+        got=made_from.get(name),
+        remedy="run the stages after it again",
+    )
+
+
+def as_media(media: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return media (N, C, (F,) H, W), uint8 or float in [-1, 1], as networks take them.
+
+    Raises
+    ------
+    DataError
+        If they are of another shape or range.
+    """
+    x = media[:, :, None] if media.ndim == 4 else media
+    if x.ndim != 5 or x.shape[1:] != shape:
+        raise DataError(
+            f"media have to be (N, {', '.join(map(str, shape))}), got {media.shape}; resize them"
+        )
+    if x.dtype == np.uint8:
+        return x.astype(np.float32) / 127.5 - 1
+    if x.dtype.kind != "f" or not np.isfinite(x).all() or np.abs(x).max(initial=0) > 1.001:
+        raise DataError(f"media have to be uint8 or float in [-1, 1], got {x.dtype}; scale them")
+    return x.astype(np.float32)
