@@ -13,6 +13,7 @@ from ulrec.networks.transformer import (
     OuterConfig,
     TransformerConfig,
     place_features,
+    positions_of,
     rotary_angles,
 )
 
@@ -116,8 +117,8 @@ def test_the_inner_level_sees_and_answers_its_own_two_by_two():
 def test_a_block_starts_as_the_identity():
     block = Block(CONDITIONED)
     x, embedding = torch.randn(2, 4, 16), torch.randn(2, 16)
-    angles = rotary_angles((1, 2, 2), 8)
-    assert torch.equal(block(x, embedding, condition(2), (angles.cos(), angles.sin())), x)
+    positions = positions_of((1, 2, 2), CONDITIONED, num_frames=1, device=x.device)
+    assert torch.equal(block(x, embedding, condition(2), positions), x)
 
 
 def test_independent_of_the_batch():

@@ -64,6 +64,11 @@ class AutoencoderConfig:
                 "loss_factor has to be above 1, or the latent never pays for its bits; got "
                 f"{self.loss_factor}"
             )
+        if self.frames % self.encoder.frame_stride:
+            raise ValueError(
+                f"{self.frames} frames do not divide by the encoder's frame_stride "
+                f"{self.encoder.frame_stride}; change one of them"
+            )
         for name, stride in (("encoder", self.encoder.stride), ("decoder", self.decoder.stride)):
             if self.height % stride or self.width % stride:
                 raise ValueError(
@@ -80,7 +85,8 @@ class AutoencoderConfig:
     def latent_shape(self) -> tuple[int, int, int, int]:
         """(D, f, h, w)."""
         stride = self.encoder.stride
-        grid = (self.frames, self.height // stride, self.width // stride)
+        frames = self.frames // self.encoder.frame_stride
+        grid = (frames, self.height // stride, self.width // stride)
         return self.encoder.latent_channels, *grid
 
 
@@ -103,6 +109,7 @@ class Autoencoder(nn.Module):
             config.decoder,
             latent_channels=config.encoder.latent_channels,
             media_channels=config.media_channels,
+            frame_stride=config.encoder.frame_stride,
         )
 
     def encode(self, x: Tensor) -> Tensor:

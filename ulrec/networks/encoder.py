@@ -8,7 +8,14 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ulrec.networks.layers import ResBlock, fold_frames, unfold_frames
+from ulrec.networks.layers import (
+    ResBlock,
+    TemporalConv,
+    check_temporal_kernel,
+    fold_frames,
+    merge_frames,
+    unfold_frames,
+)
 
 __all__ = ["Encoder", "EncoderConfig"]
 
@@ -19,6 +26,9 @@ class EncoderConfig:
 
     The grid shrinks by ``patch`` and by 2 between stages: patch * 2^(len(channels) - 1) in all.
     ``num_blocks`` residual blocks stand in every stage but the last, which has ``num_last_blocks``.
+    A ``temporal_kernel`` puts a convolution over so many frames at the end of every stage; without
+    one frames are coded one by one. ``frame_stride`` neighbouring frames share one latent frame,
+    merged after the last stage.
     With a "learned" ``variance`` the network answers its logarithm as well, in D more channels (the
     paper's ablation D).
     """
@@ -28,6 +38,8 @@ class EncoderConfig:
     num_blocks: int = 2
     num_last_blocks: int = 3
     latent_channels: int = 8
+    temporal_kernel: int | None = None
+    frame_stride: int = 1
     variance: Literal["fixed", "learned"] = "fixed"
 
     def __post_init__(self) -> None:
@@ -36,11 +48,12 @@ class EncoderConfig:
                 "channels have to be multiples of 8 (group normalisation), one a stage, got "
                 f"{list(self.channels)}"
             )
-        if self.patch < 1 or self.latent_channels < 1:
+        if self.patch < 1 or self.latent_channels < 1 or self.frame_stride < 1:
             raise ValueError(
-                f"patch and latent_channels have to be at least 1, got {self.patch} and "
-                f"{self.latent_channels}"
+                "patch, latent_channels and frame_stride have to be at least 1, got "
+                f"{self.patch}, {self.latent_channels} and {self.frame_stride}"
             )
+        check_temporal_kernel(self.temporal_kernel)
 
     @property
     def stride(self) -> int:
@@ -63,15 +76,28 @@ class Encoder(nn.Module):
             width = following
         layers += [ResBlock(width) for _ in range(config.num_last_blocks)]
         self.layers = nn.ModuleList(layers)
+        # Beside the layers rather than among them: their names are those of a picture's encoder.
+        self.temporal = nn.ModuleDict()
+        if config.temporal_kernel is not None:
+            for at in self._ends_of_stages():
+                wide = config.channels[len(self.temporal)]
+                self.temporal[str(at)] = TemporalConv(wide, kernel=config.temporal_kernel)
         self.norm = nn.GroupNorm(8, width)
         answers = config.latent_channels * (1 if config.variance == "fixed" else 2)
-        self.out = nn.Conv2d(width, answers, 1)
+        self.out = nn.Conv2d(width * config.frame_stride, answers, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map media x (B, C, F, H, W) to z_clean (B, D, F, h, w), or (B, 2 D, F, h, w)."""
-        num_frames = x.shape[2]
+        """Map media x (B, C, F, H, W) to z_clean (B, D, f, h, w), or (B, 2 D, f, h, w)."""
+        num_frames, stride = x.shape[2], self.config.frame_stride
         h = fold_frames(x)
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
             h = layer(h)
-        z = self.out(functional.silu(self.norm(h)))
-        return unfold_frames(z, num_frames).contiguous()
+            if str(number) in self.temporal:
+                h = self.temporal[str(number)](h, num_frames)
+        h = merge_frames(functional.silu(self.norm(h)), stride)  # (B f, stride width, h, w)
+        return unfold_frames(self.out(h), num_frames // stride).contiguous()
+
+    def _ends_of_stages(self) -> list[int]:
+        """Return the numbers of the layers that end a stage: before each halving, and the last."""
+        halvings = [n for n, layer in enumerate(self.layers) if isinstance(layer, nn.Conv2d)][1:]
+        return [*(n - 1 for n in halvings), len(self.layers) - 1]

@@ -9,7 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["LogsnrEmbedding", "ResBlock", "fold_frames", "resize_to", "unfold_frames", "zero_init"]
+__all__ = [
+    "LogsnrEmbedding",
+    "ResBlock",
+    "TemporalConv",
+    "check_temporal_kernel",
+    "fold_frames",
+    "merge_frames",
+    "resize_to",
+    "split_frames",
+    "unfold_frames",
+    "zero_init",
+]
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
@@ -31,6 +42,25 @@ def fold_frames(x: Tensor) -> Tensor:
 def unfold_frames(x: Tensor, num_frames: int) -> Tensor:
     """Undo :func:`fold_frames`: (B F, C, H, W) -> (B, C, F, H, W)."""
     return x.reshape(-1, num_frames, *x.shape[1:]).transpose(1, 2)
+
+
+def merge_frames(x: Tensor, stride: int) -> Tensor:
+    """Put the channels of ``stride`` neighbouring frames beside each other.
+
+    (B F, C, H, W) -> (B F / stride, stride C, H, W), the first frame's channels first.
+    """
+    if stride == 1:
+        return x
+    merged = x.reshape(-1, stride * x.shape[1], *x.shape[2:])
+    return merged.contiguous(memory_format=torch.channels_last)
+
+
+def split_frames(x: Tensor, stride: int) -> Tensor:
+    """Undo :func:`merge_frames`: (B f, stride C, H, W) -> (B f stride, C, H, W)."""
+    if stride == 1:
+        return x
+    split = x.reshape(-1, x.shape[1] // stride, *x.shape[2:])
+    return split.contiguous(memory_format=torch.channels_last)
 
 
 def resize_to(z: Tensor, x: Tensor) -> Tensor:
@@ -84,3 +114,40 @@ class ResBlock(nn.Module):
             h = torch.addcmul(shift, h, 1 + scale)
         out: Tensor = x + self.conv_out(self.dropout(functional.silu(h)))
         return out
+
+
+class TemporalConv(nn.Module):
+    """A convolution over the frames at each place, beside a skip; it starts at zero.
+
+    It sees as many frames before as after (the first and the last are repeated at the ends): a clip
+    is coded as a whole, so nothing is gained by looking back only. Prediction from given frames
+    does without causal layers (:func:`ulrec.models.prediction.held`).
+    """
+
+    def __init__(self, width: int, *, kernel: int, groups: int = 8) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.norm = nn.GroupNorm(groups, width)
+        # One GEMM over neighbouring frames side by side: faster than a (k, 1, 1) convolution.
+        self.conv = zero_init(nn.Conv2d(kernel * width, width, 1))
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        """Map x (B F, width, H, W)."""
+        h = functional.silu(self.norm(x))
+        h = h.reshape(-1, num_frames, *h.shape[1:])  # (B, F, width, H, W)
+        reach = self.kernel // 2
+        h = torch.cat([h[:, :1]] * reach + [h] + [h[:, -1:]] * reach, dim=1)
+        h = torch.cat([h[:, i : i + num_frames] for i in range(self.kernel)], dim=2).flatten(0, 1)
+        out: Tensor = x + self.conv(h.contiguous(memory_format=torch.channels_last))
+        return out
+
+def check_temporal_kernel(kernel: int | None) -> None:
+    """Refuse a kernel that is even: it would not look as far forward as back.
+
+    Raises
+    ------
+    ValueError
+        If it is even or below 1.
+    """
+    if kernel is not None and (kernel < 1 or kernel % 2 == 0):
+        raise ValueError(f"temporal_kernel has to be odd (or null, for none), got {kernel}")

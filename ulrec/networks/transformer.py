@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ulrec.networks.layers import LogsnrEmbedding, zero_init
+from ulrec.networks.layers import LogsnrEmbedding, fold_frames, unfold_frames, zero_init
 
 __all__ = [
     "Block",
     "Cond",
     "LatentTransformer",
     "OuterConfig",
+    "Positions",
     "TransformerConfig",
     "place_features",
+    "positions_of",
     "rotary_angles",
 ]
 
@@ -34,15 +36,30 @@ class Cond(NamedTuple):
 
     Every sample has at least one token in use: each source brings its learned null. ``shift``,
     where there is one, says how far from the mean of all latents those of the condition lie on
-    average, (B, D, f, h, w); networks do not look at it.
+    average, (B, D, f, h, w); networks do not look at it. ``given``, where there is one, holds the
+    latents of frames to go on from and, last, a plane of ones (of zeros for a sample that is given
+    none), (B, D + 1, f, h, w).
     """
 
     tokens: Tensor
     mask: Tensor
     shift: Tensor | None = None
+    given: Tensor | None = None
 
 
-_Level = Callable[[Tensor, Tensor, Cond | None, Grid], Tensor]
+class Positions(NamedTuple):
+    """Cosine and sine of the rotary angles of tokens that attend to one another.
+
+    ``space`` is of all tokens of a row of the batch. Where rows are single frames, ``frames`` is of
+    a place over the ``num_frames`` rows that are one clip.
+    """
+
+    space: tuple[Tensor, Tensor]
+    frames: tuple[Tensor, Tensor] | None = None
+    num_frames: int = 1
+
+
+_Level = Callable[[Tensor, Tensor, Cond | None, Grid, int], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +88,11 @@ class TransformerConfig:
     finds that patching hurts a base that has the compute to do without). ``cond_width`` is the
     width E of the condition's tokens, None for an unconditional network. ``outer`` puts a level of
     twice the grid around this one; None leaves the transformer single-level.
+
+    ``temporal`` says how tokens of different frames meet: "joint", all attend to all; "axial", each
+    frame is a picture by itself, and a layer that starts at zero attends over the frames at each
+    place, so that weights of a picture model stay valid for clips. ``given`` is how a network takes
+    latents to go on from beside z_t: "none", or as "channels" of it.
     """
 
     width: int = 128
@@ -81,8 +103,14 @@ class TransformerConfig:
     patch: int = 1
     cond_width: int | None = None
     outer: OuterConfig | None = None
+    temporal: Literal["joint", "axial"] = "joint"
+    given: Literal["none", "channels"] = "none"
 
     def __post_init__(self) -> None:
+        if self.given != "none" and self.cond_width is None:
+            raise ValueError(
+                "latents to go on from are part of a condition; set cond_width as well as given"
+            )
         if self.head_width < 8 or self.head_width % 8:
             raise ValueError(
                 f"head_width has to be a multiple of 8 (rotary axes), got {self.head_width}"
@@ -120,6 +148,22 @@ def rotary_angles(grid: Grid, head_width: int, *, base: float = 100.0) -> Tensor
         shape[axis] = grid[axis]
         angles.append(position.reshape(shape).expand(*grid, pairs))
     return torch.cat(angles, dim=-1).flatten(0, 2)
+
+
+def positions_of(
+    grid: Grid, config: TransformerConfig, *, num_frames: int, device: torch.device
+) -> Positions:
+    """Return the positions of the tokens of a grid, (1, H, W) a row where ``config`` is axial."""
+    space = _turns(rotary_angles(grid, config.head_width), device)
+    if config.temporal == "joint":
+        return Positions(space)
+    frames = rotary_angles((num_frames, 1, 1), config.head_width)
+    return Positions(space, _turns(frames, device), num_frames)
+
+
+def _turns(angles: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    angles = angles.to(device)
+    return angles.cos(), angles.sin()
 
 
 def place_features(grid: Grid, *, octaves: int = OCTAVES) -> Tensor:
@@ -188,6 +232,10 @@ class Block(nn.Module):
         width, hidden = config.width, int(config.width * config.mlp_ratio)
         self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
         self.attention = Attention(width, config.head_width)
+        self.over_frames: Attention | None = None
+        if config.temporal == "axial":
+            self.norm_frames = nn.LayerNorm(width)
+            self.over_frames = Attention(width, config.head_width)
         self.cross: Attention | None = None
         if config.cond_width is not None:
             self.norm_cross = nn.LayerNorm(width)
@@ -202,12 +250,16 @@ class Block(nn.Module):
         self.modulation = zero_init(nn.Linear(embedding_width or width, 4 * width))
 
     def forward(
-        self, x: Tensor, embedding: Tensor, cond: Cond | None, rotary: tuple[Tensor, Tensor]
+        self, x: Tensor, embedding: Tensor, cond: Cond | None, positions: Positions
     ) -> Tensor:
-        """Map x (B, N, width) under embedding (B, embedding_width)."""
+        """Map x (B, N, width) under embedding (B, embedding_width); B F rows where axial."""
         scale_a, shift_a, scale_m, shift_m = self.modulation(embedding)[:, None].chunk(4, dim=-1)
         h = torch.addcmul(shift_a, self.norm_attention(x), 1 + scale_a)
-        x = x + self.attention(h, rotary=rotary)
+        x = x + self.attention(h, rotary=positions.space)
+        if self.over_frames is not None:
+            h = rearrange(self.norm_frames(x), "(b f) n d -> (b n) f d", f=positions.num_frames)
+            h = self.over_frames(h, rotary=positions.frames)
+            x = x + rearrange(h, "(b n) f d -> (b f) n d", n=x.shape[1])
         if self.cross is not None and cond is not None:
             x = x + self.cross(self.norm_cross(x), context=cond.tokens, mask=cond.mask)
         h = torch.addcmul(shift_m, self.norm_mlp(x), 1 + scale_m)
@@ -241,6 +293,11 @@ class LatentTransformer(nn.Module):
         self.modulation = zero_init(nn.Linear(config.width, 2 * width))
         self.out = zero_init(nn.Linear(width, channels * config.patch**2))
         self.outer = None if config.outer is None else _OuterLevel(config, config.outer)
+        self.from_given: nn.Linear | None = None
+        if config.given == "channels":
+            self.from_given = zero_init(
+                nn.Linear((channels + 1) * config.patch**2, width, bias=False)
+            )
 
     def forward(self, z_t: Tensor, logsnr: Tensor, cond: Cond | None = None) -> Tensor:
         """Return v for latents z_t (B, D, f, h, w) at logsnr (B,), the shape of z_t.
@@ -255,30 +312,48 @@ class LatentTransformer(nn.Module):
                 "this network is unconditional and was given a condition; set cond_width, or leave "
                 "the condition out"
             )
+        num_frames = z_t.shape[2]
+        if self.config.temporal == "joint":
+            return self._v(z_t, logsnr, cond, num_frames)
+        logsnr = logsnr.repeat_interleave(num_frames)
+        cond = None if cond is None else _one_by_one(cond, num_frames)
+        v = self._v(fold_frames(z_t)[:, :, None], logsnr, cond, num_frames)  # (B f, D, 1, h, w)
+        return unfold_frames(v[:, :, 0], num_frames)
+
+    def _v(self, z_t: Tensor, logsnr: Tensor, cond: Cond | None, num_frames: int) -> Tensor:
+        """Return v of the rows of a batch, which are single frames where the network is axial."""
         patch = self.config.patch
         grid = (z_t.shape[2], z_t.shape[3] // patch, z_t.shape[4] // patch)
         embedding = self.time(logsnr)
         if self.pooled is not None and cond is not None:
             embedding = embedding + self.pooled(_masked_mean(cond))
         embedding = functional.silu(embedding)
-        x = rearrange(z_t, "b d f (h p) (w q) -> b (f h w) (d p q)", p=patch, q=patch)
         places = place_features(grid, octaves=OCTAVES).to(z_t)
-        x = self.embed(x) + self.place(places)  # (B, N, width)
+        x = self.embed(self._tokens(z_t)) + self.place(places)  # (B, N, width)
+        if self.from_given is not None and cond is not None and cond.given is not None:
+            x = x + self.from_given(self._tokens(cond.given))
         if self.outer is None:
-            x = self._transform(x, embedding, cond, grid)
+            x = self._transform(x, embedding, cond, grid, num_frames)
         else:
-            x = self.outer(x, embedding, cond, grid, self._transform)
+            x = self.outer(x, embedding, cond, grid, num_frames, self._transform)
         scale, shift = self.modulation(embedding)[:, None].chunk(2, dim=-1)
         x = self.out(torch.addcmul(shift, self.norm(x), 1 + scale))
         back = "b (f h w) (d p q) -> b d f (h p) (w q)"
         v: Tensor = rearrange(x, back, f=grid[0], h=grid[1], p=patch, q=patch)
         return v
 
-    def _transform(self, x: Tensor, embedding: Tensor, cond: Cond | None, grid: Grid) -> Tensor:
+    def _tokens(self, z: Tensor) -> Tensor:
+        """Cut latents (B, D, f, h, w) into the tokens of their patches, (B, N, D p p)."""
+        patch = self.config.patch
+        return rearrange(z, "b d f (h p) (w q) -> b (f h w) (d p q)", p=patch, q=patch)
+
+    def _transform(
+        self, x: Tensor, embedding: Tensor, cond: Cond | None, grid: Grid, num_frames: int
+    ) -> Tensor:
         """Run the blocks over the tokens of a grid, x (B, F H W, width)."""
-        rotary = _rotary(grid, self.config.head_width, x.device)
+        positions = positions_of(grid, self.config, num_frames=num_frames, device=x.device)
         for block in self.blocks:
-            x = block(x, embedding, cond, rotary)
+            x = block(x, embedding, cond, positions)
         return x
 
 
@@ -297,32 +372,40 @@ class _OuterLevel(nn.Module):
                 Block(blocks, embedding_width=config.width) for _ in range(outer.depth // 2)
             )
 
-        self.head_width = config.head_width
+        self.config = config
         self.before, self.after = half(), half()
         self.merge = nn.Linear(4 * outer.width, config.width)
         self.split = zero_init(nn.Linear(config.width, 4 * outer.width))
 
     def forward(
-        self, x: Tensor, embedding: Tensor, cond: Cond | None, grid: Grid, inner: _Level
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        cond: Cond | None,
+        grid: Grid,
+        num_frames: int,
+        inner: _Level,
     ) -> Tensor:
         """Map x (B, F H W, outer width), with ``inner`` run over (F, H / 2, W / 2)."""
         frames, height, width = grid
-        rotary = _rotary(grid, self.head_width, x.device)
+        positions = positions_of(grid, self.config, num_frames=num_frames, device=x.device)
         for block in self.before:
-            x = block(x, embedding, cond, rotary)
+            x = block(x, embedding, cond, positions)
         fine, coarse = "b (f h p w q) d", "b (f h w) (p q d)"
         sizes = {"f": frames, "h": height // 2, "w": width // 2, "p": 2, "q": 2}
         h = self.merge(rearrange(x, f"{fine} -> {coarse}", **sizes))  # (B, N / 4, width)
-        h = inner(h, embedding, cond, (frames, height // 2, width // 2))
+        h = inner(h, embedding, cond, (frames, height // 2, width // 2), num_frames)
         x = x + rearrange(self.split(h), f"{coarse} -> {fine}", **sizes)
         for block in self.after:
-            x = block(x, embedding, cond, rotary)
+            x = block(x, embedding, cond, positions)
         return x
 
 
-def _rotary(grid: Grid, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    angles = rotary_angles(grid, head_width).to(device)
-    return angles.cos(), angles.sin()
+def _one_by_one(cond: Cond, num_frames: int) -> Cond:
+    """Return the condition of every frame by itself: tokens of the clip, latents of the frame."""
+    given = None if cond.given is None else fold_frames(cond.given)[:, :, None]
+    tokens, mask = (x.repeat_interleave(num_frames, dim=0) for x in (cond.tokens, cond.mask))
+    return Cond(tokens, mask, given=given)
 
 
 def _masked_mean(cond: Cond) -> Tensor:
