@@ -53,6 +53,11 @@ NUM_CLIPS = 734
 # Mean squared difference over two drawings' joint area: below it they are the same drawing.
 TWIN_DISTANCE = 0.005
 MAX_FILE_BYTES = 16_000_000
+# What a clip's still says of it.
+TOLD = [
+    *(schema.ITEM_ID, schema.NAME, schema.CATEGORY, schema.SUBCATEGORY),
+    *(schema.CONCEPT, schema.SPLIT),
+]
 SHOWN_CLIPS = (
     *("1f600", "1f60d", "1f631", "1f44b", "1f436", "1f98a", "1f98b", "1f40c"),
     *("1f9a0", "1f382", "2615", "1f680", "1f3a2", "23f0", "1f483", "1f389"),
@@ -144,14 +149,19 @@ def still_table(stills: Mapping[str, Still], emoji: Mapping[str, Emoji]) -> pa.T
     )
 
 
-def clip_table(clips: Mapping[str, Clip]) -> pa.Table:
-    """Return the clips: WebP bytes, frames and milliseconds of the source per item."""
+def clip_table(clips: Mapping[str, Clip], stills: pa.Table) -> pa.Table:
+    """Return the catalogue of what moves: names, concept, split of its still, WebP bytes per item.
+
+    Frames and milliseconds are those of the source.
+    """
+    rows = {item_id: row for row, item_id in enumerate(stills[schema.ITEM_ID].to_pylist())}
+    told = stills.select(TOLD).take([rows[item_id] for item_id in clips])
     return pa.table(
         {
-            schema.ITEM_ID: list(clips),
-            "clip": pa.array([clip.clip for clip in clips.values()], pa.binary()),
-            "num_frames": pa.array([clip.num_frames for clip in clips.values()], pa.int32()),
-            "duration_ms": pa.array([clip.duration_ms for clip in clips.values()], pa.int32()),
+            **dict(zip(told.column_names, told.columns, strict=True)),
+            schema.CLIP: pa.array([clip.clip for clip in clips.values()], pa.binary()),
+            schema.NUM_FRAMES: pa.array([clip.num_frames for clip in clips.values()], pa.int32()),
+            schema.DURATION_MS: pa.array([clip.duration_ms for clip in clips.values()], pa.int32()),
         }
     )
 
@@ -189,7 +199,8 @@ def overview_of(stills: pa.Table, clips: pa.Table) -> bytes:
     for row in rows:
         held = row[schema.SPLIT] == schema.HELDOUT
         groups.setdefault(row[schema.CATEGORY], []).append((row[schema.IMAGE], held))
-    found = dict(zip(clips[schema.ITEM_ID].to_pylist(), clips["clip"].to_pylist(), strict=True))
+    ids, encoded = (clips[name].to_pylist() for name in (schema.ITEM_ID, schema.CLIP))
+    found = dict(zip(ids, encoded, strict=True))
     return draw_overview(groups, [found[item_id] for item_id in SHOWN_CLIPS])
 
 
@@ -275,7 +286,7 @@ def build(out: Path, cache: Path) -> None:
     stills = still_table(pictures, emoji)
     check_no_twins(stills, pictures)
     tarballs = [fetch(package, cache) for package in sources.animations]
-    clips = clip_table(build_clips(tarballs, pictures.keys()))
+    clips = clip_table(build_clips(tarballs, pictures.keys()), stills)
     contents = {
         "stills.parquet": parquet_bytes(stills, sources),
         "clips.parquet": parquet_bytes(clips, sources),

@@ -143,7 +143,8 @@ def test_random_urls_are_pages(monkeypatch: pytest.MonkeyPatch, tiny_run: Run) -
     )
     for _ in range(12):
         chosen = {key: source.choice(values) for key in source.sample(keys, 6)}
-        page_of(monkeypatch, tiny_run, **{"pictures": "1", **chosen})
+        page = page_of(monkeypatch, tiny_run, **{"pictures": "1", **chosen})
+        assert not page.exception and page.tabs, chosen
 
 
 def test_a_damaged_configuration_is_a_sentence(

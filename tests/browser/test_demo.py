@@ -91,16 +91,18 @@ def test_somebody_else(page: Any, address: str) -> None:
     page.get_by_role("button", name="Somebody else").click()
     page.wait_for_url("**user=**")
     settled(page)
-    made(page, 1)
+    assert len(made(page, 1)) == 1
+    assert len(query_of(page)["user"]) == 1
 
 
 def test_a_surprise(page: Any, address: str) -> None:
     opened(page, address, "?quality=Fast&pictures=1&guidance=1")
+    before = made(page, 1)
     page.get_by_text("Surprise me").click()
     page.wait_for_url("**surprise=true**")
     settled(page)
-    made(page, 1)
-    page.get_by_text("The same in Python").wait_for(state="detached")
+    assert made(page, 1) != before
+    assert page.get_by_text("The same in Python").count() == 0
 
 
 def test_becoming_a_user_by_tapping(page: Any, address: str) -> None:
@@ -179,12 +181,14 @@ def test_searching_by_picture(page: Any, address: str) -> None:
     upload.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": picture()})
     page.get_by_text("as the model sees it").wait_for()
     settled(page)
+    assert page.get_by_text("no picture that can be read").count() == 0
     upload = page.locator("input[type=file]")
     upload.set_input_files(
         {"name": "bad.png", "mimeType": "image/png", "buffer": b"<script>alert(1)</script>"}
     )
     page.get_by_text("no picture that can be read").wait_for()
     settled(page)
+    assert page.get_by_text("as the model sees it").count() == 0
 
 
 def test_the_evidence(page: Any, address: str) -> None:
@@ -232,7 +236,8 @@ def test_dark_stays_readable(page: Any, address: str) -> None:
     ],
 )
 def test_a_hostile_url_gives_a_page(page: Any, address: str, query: str) -> None:
-    opened(page, address, query)
+    page = opened(page, address, query)
+    assert page.get_by_role("tab").count() >= 4
 
 
 def test_the_header_is_there_at_once(page: Any, address: str) -> None:

@@ -180,8 +180,8 @@ def test_masks_are_kept_where_any_picture_has_one(tmp_path):
     ("table", "message"),
     [
         (pa.table({"id": [1], "path": ["a"]}), "has no column 'item_id', it has id, path"),
-        (pa.table({"item_id": [1]}), "exactly one of 'image' and 'path', got neither"),
-        (catalogue(2, path=["a", "b"]), "exactly one of 'image' and 'path', got both"),
+        (pa.table({"item_id": [1]}), "exactly one of 'image', 'clip' and 'path', got none"),
+        (catalogue(2, path=["a", "b"]), "exactly one of .*, got image and path"),
         (pa.table({"item_id": [1], "path": ["a"]}), "give the media_root"),
         (catalogue(2).slice(0, 0), "has no rows"),
         (pa.concat_tables([catalogue(2), catalogue(1)]), "ids have to be unique; 1 repeat"),

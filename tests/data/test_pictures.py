@@ -292,7 +292,7 @@ def test_the_limit_is_configuration():
     ("override", "message"),
     [
         ("height=0", "'height' and 'width' have to be positive"),
-        ("frames=2", "clips are not read yet"),
+        ("max_frames=0", "have to be positive, got 1, 0"),
         ("background=[0, 0, 256]", "three values in 0 .. 255"),
         ("background=[0, 0]", "list of 3 values"),
         ("max_pixels=200000000", "'max_pixels' has to be in"),

@@ -150,7 +150,12 @@ def test_no_heldout_drawing_is_one_of_train(stills):
 
 
 def test_clips_belong_to_stills_and_move(stills, clips):
-    assert clips.columns == ["item_id", "clip", "num_frames", "duration_ms"]
+    told = ["item_id", "name", "category", "subcategory", "concept", "split"]
+    assert clips.columns == [*told, "clip", "num_frames", "duration_ms"]
+    assert len(validate_catalogue(clips)) == 734
+    assert clips.select(told).equals(
+        clips.select("item_id").join(stills.select(told), on="item_id", maintain_order="left")
+    )
     assert len(clips) == clips["item_id"].n_unique() == 734
     assert set(clips["item_id"]) <= set(stills["item_id"])
     assert clips["num_frames"].is_between(13, 97).all()

@@ -20,7 +20,7 @@ def skipped(run: Run) -> dict[str, bool]:
 
 
 def test_a_run_leaves_what_it_promises(tiny_run):
-    for stage in STAGES.values():
+    for stage in (stage for stage in STAGES.values() if stage.wanted(tiny_run.config)):
         for name in stage.outputs:
             assert (tiny_run.path(name) / "manifest.json").is_file(), name
     for name in ("config.yaml", "metrics.json", "report.html", "losses/train-latents.jsonl"):

@@ -58,7 +58,7 @@ def _map(shown: Shown, atlas: Atlas) -> None:
         key="map",
         on_select="rerun",
         selection_mode=POINT,
-        alt="A map of the catalogue; the list beside it reaches the same items",
+        alt="A map of the catalogue; the tab of the catalogue reaches the same items without it",
     )
     tapped = event.selection.get(POINT, [])
     if tapped and tapped != st.session_state.get("tapped_before"):

@@ -12,43 +12,34 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from ulrec.checkpoint import Manifest, new_artefact, open_artefact
 from ulrec.config import from_mapping, to_mapping
+from ulrec.data.entries import BATCH, Entry, Source, decode_entry
 from ulrec.data.ids import IdMap
-from ulrec.data.pictures import CHANNELS, Decoded, MediaConfig, decode
-from ulrec.data.schema import IMAGE, ITEM_ID, MASK, PATH
+from ulrec.data.partial import Quarantined, partial_store
+from ulrec.data.pictures import Decoded, MediaConfig, decode
 from ulrec.errors import DataError
 
 __all__ = ["MediaConfig", "MediaStore", "Quarantined", "decode", "prepare_media", "to_uint8"]
 
 KIND = "media"
-BATCH = 128
 
-# Names of Arrow types; a column of nulls has no other.
-BYTES = ("binary", "large_binary", "fixed_size_binary", "null")
-TEXT = ("string", "large_string", "dictionary<values=string", "null")
+# Settings that say nothing of a store of pictures.
+CLIPS_ONLY = ("frame_rate", "stills", "short", "max_frames", "max_clip_pixels")
 
 Bytes = NDArray[np.uint8]
+Loaded = tuple[str, Decoded | str]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Quarantined:
-    """An item whose picture cannot be used, and why."""
-
-    item_id: str | int
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,20 +147,24 @@ def prepare_media(
     num_threads: int | None = None,
     made_from: Mapping[str, str] | None = None,
 ) -> MediaStore:
-    """Decode all pictures of a catalogue into a store.
+    """Decode all pictures or clips of a catalogue into a store.
+
+    Interrupted, and called again for the same catalogue, it goes on where it stopped; the store is
+    the same, byte for byte.
 
     Parameters
     ----------
     catalogue
-        A parquet file or an Arrow table [item_id, image | path, (mask)] (polars: ``.to_arrow()``).
+        A parquet file or an Arrow table [item_id, image | clip | path, (mask)] (polars:
+        ``.to_arrow()``). With ``config.frames`` above 1 a path may name a folder of frames.
     config
-        Size, background, limits.
+        Size, frames, background, limits.
     folder
         Where the artefact goes.
     media_root
         What ``path`` is relative to; a parquet file's own folder by default.
     progress
-        Called with (pictures done, pictures in all).
+        Called with (rows done, rows in all).
     num_threads
         Threads that decode; the number of cores by default.
     made_from
@@ -185,194 +180,55 @@ def prepare_media(
     DataError
         If a column is missing, ids repeat, nothing can be decoded, or more than
         ``config.max_bad_share`` cannot; nothing is written then.
+    MissingExtraError
+        If there is a video and PyAV is not installed.
+    ArtefactError
+        If another process is preparing this folder, or something that is no artefact stands there.
     """
-    source = _Source.of(catalogue, media_root)
-    info: dict[str, Any] = {"config": to_mapping(config)}
-    quarantine: list[Quarantined] = []
+    source = Source.of(catalogue, media_root)
+    info: dict[str, Any] = {"config": _described(config)}
     load = functools.partial(_load, root=source.root, config=config)
-    with new_artefact(folder, kind=KIND, made_from=made_from, info=info) as temporary:
-        kept = _Writer(temporary, source.num_rows, config)
-        with ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool:
-            for done, (entry, result) in enumerate(_in_order(pool, load, source.entries()), 1):
-                if isinstance(result, str):
-                    quarantine.append(Quarantined(item_id=entry.item_id, reason=result))
-                else:
-                    kept.append(entry.item_id, result)
-                if progress is not None and (done % BATCH == 0 or done == source.num_rows):
+    threads, step = num_threads or os.cpu_count() or 1, max(1, BATCH // config.frames)
+    with (
+        partial_store(Path(folder), source.num_rows, config) as partial,
+        new_artefact(folder, kind=KIND, made_from=made_from, info=info) as temporary,
+    ):
+        entries = partial.remaining(source.entries(), source.root)
+        pool = ThreadPoolExecutor(threads)
+        try:
+            for entry, (digest, result) in _in_order(pool, load, entries, max(step, threads)):
+                partial.append(entry, digest, result)
+                done = partial.num_done
+                if progress is not None and (done % step == 0 or done == source.num_rows):
                     progress(done, source.num_rows)
-        _judge(quarantine, source.num_rows, config)
-        info.update(num_items=len(kept.ids), num_quarantined=len(quarantine))
-        kept.close()
-        text = json.dumps([asdict(entry) for entry in quarantine], indent=1, ensure_ascii=False)
-        (temporary / "quarantine.json").write_text(text, encoding="utf-8")
+        finally:
+            pool.shutdown(cancel_futures=True)
+        _judge(partial.quarantine, source.num_rows, config)
+        info.update(num_items=len(partial.ids), num_quarantined=len(partial.quarantine))
+        partial.finish(temporary)
     return MediaStore.open(folder)
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A row of the catalogue; ``image`` is encoded bytes, a file's name, or None if it has none."""
-
-    item_id: str | int
-    image: bytes | str | None
-    mask: bytes | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Source:
-    """A catalogue read in batches, so that encoded pictures need not fit into memory together."""
-
-    table: pa.Table | Path
-    root: Path | None
-    columns: list[str]
-    num_rows: int
-
-    @classmethod
-    def of(cls, catalogue: str | Path | pa.Table, media_root: str | Path | None) -> _Source:
-        root = None if media_root is None else Path(media_root)
-        if isinstance(catalogue, pa.Table):
-            table: pa.Table | Path = catalogue
-            schema, num_rows, what = catalogue.schema, catalogue.num_rows, "the catalogue"
-        else:
-            table = Path(catalogue)
-            schema, num_rows = _parquet_shape(table)
-            what, root = str(table), table.parent if root is None else root
-        names = schema.names
-        _check_columns(schema, what)
-        if PATH in names and root is None:
-            raise DataError(f"{what} names files in '{PATH}': give the media_root they lie below")
-        if root is not None and PATH in names and not root.is_dir():
-            raise DataError(f"media root not found: {root}; check the path")
-        if not num_rows:
-            raise DataError(f"{what} has no rows")
-        columns = [name for name in (ITEM_ID, IMAGE, PATH, MASK) if name in names]
-        source = cls(table=table, root=root, columns=columns, num_rows=num_rows)
-        source.check_ids()
-        return source
-
-    def check_ids(self) -> None:
-        """Refuse repeated ids before hours of decoding."""
-        if isinstance(self.table, Path):
-            column = pq.read_table(self.table, columns=[ITEM_ID]).column(ITEM_ID)
-        else:
-            column = self.table.column(ITEM_ID)
-        IdMap(column.to_pylist())
-
-    def entries(self) -> Iterator[_Entry]:
-        """Yield rows in order."""
-        if isinstance(self.table, Path):
-            with pq.ParquetFile(self.table) as file:
-                yield from _entries(file.iter_batches(BATCH, columns=self.columns))
-        else:
-            yield from _entries(self.table.select(self.columns).to_batches(max_chunksize=BATCH))
-
-
-def _entries(batches: Iterable[pa.RecordBatch]) -> Iterator[_Entry]:
-    for row in (row for batch in batches for row in batch.to_pylist()):
-        yield _Entry(row[ITEM_ID], row.get(IMAGE, row.get(PATH)), row.get(MASK))
+def _described(config: MediaConfig) -> dict[str, Any]:
+    """Return the configuration as the manifest keeps it: of pictures, without what clips need."""
+    plain = to_mapping(config)
+    return {k: v for k, v in plain.items() if config.frames > 1 or k not in CLIPS_ONLY}
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, load: Callable[[_Entry], Decoded | str], entries: Iterable[_Entry]
-) -> Iterator[tuple[_Entry, Decoded | str]]:
+    pool: ThreadPoolExecutor, load: Callable[[Entry], Loaded], entries: Iterable[Entry], ahead: int
+) -> Iterator[tuple[Entry, Loaded]]:
     """Load ahead of what is written, so that no thread waits for the largest picture of a batch."""
     submitted = ((entry, pool.submit(load, entry)) for entry in entries)
-    waiting = deque(islice(submitted, BATCH))
+    waiting = deque(islice(submitted, ahead))
     while waiting:
         waiting.extend(islice(submitted, 1))
         entry, future = waiting.popleft()
         yield entry, future.result()
 
 
-def _parquet_shape(path: Path) -> tuple[pa.Schema, int]:
-    if not path.is_file():
-        raise DataError(f"catalogue not found: {path}; check the path")
-    try:
-        with pq.ParquetFile(path) as file:
-            return file.schema_arrow, file.metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path} cannot be read as parquet ({error}); read other formats with"
-            " ulrec.data.tables.read_table and pass its .to_arrow()"
-        ) from error
-
-
-def _check_columns(schema: pa.Schema, what: str) -> None:
-    names = schema.names
-    if ITEM_ID not in names:
-        raise DataError(f"{what} has no column '{ITEM_ID}', it has {', '.join(names)}; rename one")
-    if (IMAGE in names) == (PATH in names):
-        found = "both" if IMAGE in names else f"neither (it has {', '.join(names)})"
-        raise DataError(f"{what} needs exactly one of '{IMAGE}' and '{PATH}', got {found}")
-    for name, expected in ((IMAGE, BYTES), (MASK, BYTES), (PATH, TEXT)):
-        if name in names and not str(schema.field(name).type).startswith(expected):
-            kind = schema.field(name).type
-            raise DataError(f"'{name}' of {what} has to be {expected[0]}, got {kind}; convert it")
-
-
-class _Writer:
-    """Arrays on disk that grow to at most ``num_rows`` rows and are cut to what came."""
-
-    def __init__(self, folder: Path, num_rows: int, config: MediaConfig) -> None:
-        size = (config.frames, config.height, config.width)
-        self.folder = folder
-        self.ids: list[str | int] = []
-        self.any_mask = False
-        self.media = _create(folder / "media.npy", (num_rows, CHANNELS, *size))
-        self.masks = _create(folder / "masks.npy", (num_rows, *size))
-
-    def append(self, item_id: str | int, picture: Decoded) -> None:
-        """Write the next row; a picture without a mask is foreground all over."""
-        row = len(self.ids)
-        self.media[row] = picture.media
-        self.masks[row] = 255 if picture.mask is None else picture.mask
-        self.any_mask |= picture.mask is not None
-        self.ids.append(item_id)
-
-    def close(self) -> None:
-        """Flush, drop the rows that never came, and the masks if no picture has one."""
-        _cut(self.folder / "media.npy", self.media, len(self.ids))
-        if self.any_mask:
-            _cut(self.folder / "masks.npy", self.masks, len(self.ids))
-        else:
-            (self.folder / "masks.npy").unlink()
-        IdMap(self.ids).save(self.folder / "items.parquet")
-
-
-def _create(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-
-
-def _cut(path: Path, rows: np.memmap[Any, np.dtype[np.uint8]], count: int) -> None:
-    rows.flush()
-    if count == len(rows):
-        return
-    shorter = path.with_suffix(".cut")
-    target = _create(shorter, (count, *rows.shape[1:]))
-    for start in range(0, count, BATCH):
-        target[start : min(start + BATCH, count)] = rows[start : min(start + BATCH, count)]
-    target.flush()
-    shorter.replace(path)
-
-
-def _load(entry: _Entry, root: Path | None, config: MediaConfig) -> Decoded | str:
-    """Decode a row, or say why that is not possible."""
-    try:
-        if entry.image is None:
-            return "the catalogue has no picture"
-        data = entry.image if isinstance(entry.image, bytes) else _read_file(root, entry.image)
-        return decode(data, config, mask=entry.mask)
-    except DataError as error:
-        return str(error)
-
-
-def _read_file(root: Path | None, name: str) -> bytes:
-    """Read a file under the media root; a reason names it alike on any machine."""
-    if root is None or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise DataError(f"{name} is not below the media root")
-    try:
-        return (root / name).read_bytes()
-    except OSError as error:
-        raise DataError(f"file {name} cannot be read ({error.strerror})") from error
+def _load(entry: Entry, root: Path | None, config: MediaConfig) -> Loaded:
+    return entry.digest(root), decode_entry(entry, root, config)
 
 
 def _judge(quarantine: Sequence[Quarantined], num_rows: int, config: MediaConfig) -> None:
@@ -386,7 +242,8 @@ def _judge(quarantine: Sequence[Quarantined], num_rows: int, config: MediaConfig
     if not quarantine:
         return
     examples = "; ".join(f"{entry.item_id!r}: {entry.reason}" for entry in quarantine[:5])
-    found = f"{len(quarantine)} of {num_rows} pictures cannot be used ({examples})"
+    what = "pictures" if config.frames == 1 else "clips"
+    found = f"{len(quarantine)} of {num_rows} {what} cannot be used ({examples})"
     if len(quarantine) > config.max_bad_share * num_rows or len(quarantine) == num_rows:
         raise DataError(
             f"{found}; at most a share of {config.max_bad_share} may be: check the media root and"

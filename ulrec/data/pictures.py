@@ -1,6 +1,7 @@
 """One picture: decoded, put on a background, fitted to a size.
 
-Colour profiles are not applied: values are taken as sRGB. Of an animation the first frame is read.
+Colour profiles are not applied: values are taken as sRGB. Of an animation the first frame is read;
+:mod:`ulrec.data.clips` reads all of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ulrec.errors import ConfigError, DataError
 
-__all__ = ["CHANNELS", "Decoded", "MediaConfig", "decode"]
+__all__ = [
+    "CHANNELS",
+    "Decoded",
+    "MediaConfig",
+    "decode",
+    "fit_frame",
+    "open_mask",
+    "open_picture",
+    "place_of",
+]
 
 CHANNELS = 3
 
@@ -41,14 +51,24 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaConfig:
-    """How pictures become arrays.
+    """How pictures and clips become arrays.
 
     Attributes
     ----------
     height, width
         Size of all media, in pixels.
     frames
-        Frames of all media; 1, as only pictures are read yet.
+        Frames of all media. 1 reads pictures, and of an animation its first frame; more reads clips
+        (videos, animations, folders of frames).
+    frame_rate
+        Frames a second, taken from the middle of a clip. None spreads ``frames`` over the whole
+        clip, whatever it lasts: what is shown at the centres of as many equal parts.
+    stills
+        What becomes of a single picture among clips: "refuse" quarantines it, "repeat" shows it in
+        every frame.
+    short
+        What becomes of a clip that ends before the last frame at ``frame_rate``: "refuse"
+        quarantines it, "repeat" holds its last frame.
     background
         Colour under transparent pixels and beside padded pictures.
     fit
@@ -57,7 +77,11 @@ class MediaConfig:
         Filter; "hamming" averages areas like "box" but has no jumps at odd ratios, "lanczos" is
         sharper and rings.
     max_pixels
-        A picture that says it is larger is refused before it is decoded.
+        A picture, or a frame, that says it is larger is refused before it is decoded.
+    max_frames
+        A clip that has more is refused before it is decoded.
+    max_clip_pixels
+        A clip of which more pixels would have to be decoded, over all frames, is refused.
     max_bad_share
         Share of pictures that may be quarantined before preparing fails.
     """
@@ -68,7 +92,12 @@ class MediaConfig:
     background: tuple[int, int, int] = (255, 255, 255)
     fit: Literal["pad", "crop"] = "pad"
     resample: Resample = "hamming"
+    frame_rate: float | None = None
+    stills: Literal["refuse", "repeat"] = "refuse"
+    short: Literal["refuse", "repeat"] = "refuse"
     max_pixels: int = 40_000_000
+    max_frames: int = 250_000
+    max_clip_pixels: int = 20_000_000_000
     max_bad_share: float = 0.1
 
     def __post_init__(self) -> None:
@@ -76,8 +105,16 @@ class MediaConfig:
             raise ConfigError(
                 f"'height' and 'width' have to be positive, got {self.height} and {self.width}"
             )
-        if self.frames != 1:
-            raise ConfigError(f"'frames' has to be 1, got {self.frames}: clips are not read yet")
+        if self.frames < 1 or self.max_frames < 1 or self.max_clip_pixels < 1:
+            raise ConfigError(
+                f"'frames', 'max_frames' and 'max_clip_pixels' have to be positive, got"
+                f" {self.frames}, {self.max_frames} and {self.max_clip_pixels}"
+            )
+        if self.frame_rate is not None and not (self.frames > 1 and 0 < self.frame_rate <= 1000):
+            raise ConfigError(
+                f"'frame_rate' has to be in (0, 1000] with more than one of 'frames', got"
+                f" {self.frame_rate} with {self.frames}; leave it out for pictures"
+            )
         if any(not 0 <= value <= 255 for value in self.background):
             raise ConfigError(
                 f"'background' has to be three values in 0 .. 255, got {self.background}"
@@ -133,22 +170,47 @@ def decode(data: bytes, config: MediaConfig, *, mask: bytes | None = None) -> De
 
 
 def _decode(data: bytes, mask: bytes | None, config: MediaConfig) -> Decoded:
-    with _open(data, config) as image:
+    with open_picture(data, config) as image:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         width, height = image.size
         # The size of a TIFF is upright already, and so is what Pillow loads from it.
         turned = orientation in SIDEWAYS and image.format != "TIFF"
         size = (height, width) if turned else (width, height)
-        place = _place(size, config)
+        place = place_of(size, config)
         needed = place.scale * DRAFT_GAP
         image.draft(None, (math.ceil(width * needed), math.ceil(height * needed)))
         image.load()
         upright = image if orientation == 1 else ImageOps.exif_transpose(image)
-    colour, alpha = _colour_and_alpha(upright)
+    inside = None if mask is None else open_mask(mask, size, config)
+    return fit_frame(upright, place, config, mask=inside)
+
+
+def fit_frame(
+    image: Image.Image, place: Place, config: MediaConfig, *, mask: Image.Image | None = None
+) -> Decoded:
+    """Put an upright picture on the background and fit it.
+
+    Parameters
+    ----------
+    image
+        Of any mode.
+    place
+        Where it goes; see :func:`place_of`.
+    config
+        The size, the background.
+    mask
+        Stands for its alpha channel, in the mode "L".
+
+    Returns
+    -------
+    Decoded
+        A single frame.
+    """
+    colour, alpha = _colour_and_alpha(image)
     if alpha is not None:
         colour = _over_background(colour, alpha, config)
     if mask is not None:
-        alpha = _open_mask(mask, size, config)
+        alpha = mask
     media = np.asarray(_fit(colour, place, config, config.background)).transpose(2, 0, 1)[:, None]
     if alpha is None and place.size == (config.width, config.height):
         return Decoded(media=media, mask=None)
@@ -157,7 +219,7 @@ def _decode(data: bytes, mask: bytes | None, config: MediaConfig) -> Decoded:
     return Decoded(media=media, mask=fitted if fitted.min() < 255 else None)
 
 
-def _open(data: bytes, config: MediaConfig) -> Image.Image:
+def open_picture(data: bytes, config: MediaConfig) -> Image.Image:
     """Open a picture, of which only the header has been read when its size is judged."""
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -196,16 +258,16 @@ def _over_background(colour: Image.Image, alpha: Image.Image, config: MediaConfi
     return canvas
 
 
-def _open_mask(data: bytes, size: tuple[int, int], config: MediaConfig) -> Image.Image:
+def open_mask(data: bytes, size: tuple[int, int], config: MediaConfig) -> Image.Image:
     """Open a mask of any size that has the aspect of the picture to within one pixel."""
-    with _open(data, config) as image:
+    with open_picture(data, config) as image:
         if abs(image.width * size[1] / size[0] - image.height) > 1:
             raise DataError(f"has a mask of another aspect: {image.width} x {image.height}")
         return image.convert("L")
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where a picture goes: which part of it (fractions), at what size, and where."""
 
     scale: float
@@ -214,21 +276,22 @@ class _Place:
     offset: tuple[int, int]
 
 
-def _place(size: tuple[int, int], config: MediaConfig) -> _Place:
+def place_of(size: tuple[int, int], config: MediaConfig) -> Place:
+    """Return where a picture of a size (width, height) goes."""
     target = (config.width, config.height)
     ratios = [t / s for t, s in zip(target, size, strict=True)]
     if config.fit == "crop":
         scale = max(ratios)
         left, top = (max(0.0, (1 - ratio / scale) / 2) for ratio in ratios)
-        return _Place(scale, target, (left, top, 1 - left, 1 - top), (0, 0))
+        return Place(scale, target, (left, top, 1 - left, 1 - top), (0, 0))
     scale = min(ratios)
     width, height = (min(max(round(s * scale), 1), t) for s, t in zip(size, target, strict=True))
     offset = ((config.width - width) // 2, (config.height - height) // 2)
-    return _Place(scale, (width, height), (0.0, 0.0, 1.0, 1.0), offset)
+    return Place(scale, (width, height), (0.0, 0.0, 1.0, 1.0), offset)
 
 
 def _fit(
-    image: Image.Image, place: _Place, config: MediaConfig, fill: int | tuple[int, int, int]
+    image: Image.Image, place: Place, config: MediaConfig, fill: int | tuple[int, int, int]
 ) -> Image.Image:
     left, top, right, bottom = place.box
     width, height = image.size

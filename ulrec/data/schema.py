@@ -13,13 +13,17 @@ PROPENSITY = "propensity"
 PROBABILITY = "probability"
 
 IMAGE = "image"
+CLIP = "clip"
 MASK = "mask"
 PATH = "path"
+MEDIA_COLUMNS = (IMAGE, CLIP, PATH)
 NAME = "name"
 CATEGORY = "category"
 SUBCATEGORY = "subcategory"
 CONCEPT = "concept"
 SPLIT = "split"
+NUM_FRAMES = "num_frames"
+DURATION_MS = "duration_ms"
 
 METRIC = "metric"
 ARM = "arm"

@@ -15,12 +15,16 @@ import polars as pl
 
 from ulrec.data.schema import (
     CATEGORY,
+    CLIP,
     CONCEPT,
+    DURATION_MS,
     HELDOUT,
     IMAGE,
     ITEM_ID,
     MASK,
+    MEDIA_COLUMNS,
     NAME,
+    NUM_FRAMES,
     PATH,
     RANK,
     SCORE,
@@ -47,6 +51,7 @@ ID_COLUMNS = (USER_ID, ITEM_ID)
 CATALOGUE: Mapping[str, Kind] = {
     ITEM_ID: "id",
     IMAGE: "bytes",
+    CLIP: "bytes",
     PATH: "text",
     MASK: "bytes",
     NAME: "text",
@@ -54,6 +59,8 @@ CATALOGUE: Mapping[str, Kind] = {
     SUBCATEGORY: "text",
     CONCEPT: "text",
     SPLIT: "text",
+    NUM_FRAMES: "count",
+    DURATION_MS: "count",
 }
 INTERACTIONS: Mapping[str, Kind] = {
     USER_ID: "id",
@@ -70,7 +77,9 @@ RECOMMENDATIONS: Mapping[str, Kind] = {
 
 # A picture may be missing (it is quarantined when media are prepared) and so may a description.
 # What decides on leakage may not.
-MAY_BE_NULL = frozenset({IMAGE, PATH, MASK, NAME, CATEGORY, SUBCATEGORY})
+MAY_BE_NULL = frozenset(
+    {IMAGE, CLIP, PATH, MASK, NAME, CATEGORY, SUBCATEGORY, NUM_FRAMES, DURATION_MS}
+)
 
 # Seconds reach this value in the year 5138; milliseconds passed it in 1973.
 LATEST_SECONDS = 100_000_000_000
@@ -112,13 +121,14 @@ def read_table(path: str | Path, *, ids: Literal["infer", "str", "int"] = "infer
 def validate_catalogue(
     table: pl.DataFrame, *, source: str | Path = "the catalogue"
 ) -> pl.DataFrame:
-    """Check a catalogue: what can be recommended, and its pictures.
+    """Check a catalogue: what can be recommended, and its pictures or clips.
 
     Parameters
     ----------
     table
-        One row per item: [item_id, image | path] and any of [mask, name, category, subcategory,
-        concept, split]. ``split`` holds "train" or "heldout"; items of one ``concept`` share it.
+        One row per item: [item_id, image | clip | path] and any of [mask, name, category,
+        subcategory, concept, split, num_frames, duration_ms]. ``split`` holds "train" or "heldout";
+        items of one ``concept`` share it.
     source
         What messages call the table, such as its file.
 
@@ -134,11 +144,11 @@ def validate_catalogue(
         concept on both sides of the split.
     """
     table = _conform(table, CATALOGUE, required=(ITEM_ID,), source=source)
-    if (IMAGE in table.columns) == (PATH in table.columns):
-        found = "both" if IMAGE in table.columns else _neither(table.columns)
+    found = [name for name in MEDIA_COLUMNS if name in table.columns]
+    if len(found) != 1:
         raise DataError(
-            f"{source} needs exactly one of '{IMAGE}' (encoded bytes) and '{PATH}' (a file under"
-            f" the media root), got {found}"
+            f"{source} needs exactly one of '{IMAGE}', '{CLIP}' (encoded bytes) and '{PATH}' (a"
+            f" file under the media root), got {' and '.join(found) or _none(table.columns)}"
         )
     _refuse_repeats(table, [ITEM_ID], source, remedy="keep one row per item")
     if SPLIT in table.columns:
@@ -313,8 +323,8 @@ def _closest(name: str, columns: list[str]) -> str:
     return f"other columns there: {', '.join(columns) or 'none'}"
 
 
-def _neither(columns: list[str]) -> str:
-    return f"neither (columns: {', '.join(columns)})"
+def _none(columns: list[str]) -> str:
+    return f"none (columns: {', '.join(columns)})"
 
 
 def _cast(column: pl.Series, kind: Kind, source: str | Path) -> pl.Series:
@@ -339,7 +349,7 @@ def _cast(column: pl.Series, kind: Kind, source: str | Path) -> pl.Series:
 
 _EXPECTED: Mapping[Kind, str] = {
     "text": "has to hold str",
-    "bytes": "has to hold encoded pictures (binary)",
+    "bytes": "has to hold encoded pictures or clips (binary)",
     "seconds": "has to hold whole seconds (int64)",
     "number": "has to hold numbers",
     "count": "has to hold whole numbers",

@@ -23,6 +23,7 @@ from ulrec.evaluation.page import GUTTER, PAD, SMALL_SIZE, TEXT_SIZE, Page, font
 __all__ = [
     "UserRow",
     "compared_sheet",
+    "film",
     "reconstruction_sheet",
     "sample_sheet",
     "save_png",
@@ -318,6 +319,16 @@ def _bands(rows: Mapping[str, Bytes], title: str) -> Image.Image:
     return page.image
 
 
+def film(media: NDArray[Any], *, num_frames: int = 4) -> NDArray[Any]:
+    """Return clips as strips of a few frames, evenly spread, and pictures as they are.
+
+    (N, C, F, H, W) -> (N, C, 1, H, k W), k at most ``num_frames``.
+    """
+    chosen = np.linspace(0, media.shape[2] - 1, min(num_frames, media.shape[2])).round().astype(int)
+    frames = media[:, :, chosen]  # (N, C, k, H, W)
+    return np.concatenate([frames[:, :, i : i + 1] for i in range(len(chosen))], axis=-1)
+
+
 def _pictures(media: NDArray[Any]) -> Bytes:
     """Return media as (N, H, W, 3), checked."""
     if media.dtype != np.uint8 or media.ndim not in (4, 5) or media.shape[1] not in (1, 3):
@@ -327,7 +338,7 @@ def _pictures(media: NDArray[Any]) -> Bytes:
     if media.ndim == 5 and media.shape[2] != 1:
         raise DataError(
             f"a sheet shows single frames, got clips of {media.shape[2]}; choose one, as in "
-            "media[:, :, 0]"
+            "media[:, :, 0], or see ulrec.evaluation.animation"
         )
     flat = media[:, :, 0] if media.ndim == 5 else media
     if 0 in flat.shape[2:]:

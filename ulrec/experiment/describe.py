@@ -23,6 +23,7 @@ from ulrec.experiment.config import RunConfig
 from ulrec.models.autoencoder import AutoencoderConfig
 from ulrec.models.base import Base, BaseConfig
 from ulrec.models.components import pretrained_folder
+from ulrec.models.prediction import with_given
 from ulrec.models.prior import PriorConfig
 from ulrec.models.unified import Unified, UnifiedConfig
 from ulrec.networks.transformer import Attention, Cond
@@ -173,6 +174,7 @@ class Description:
         head = ("component", "parameters", "GFLOP, paper's rule", "with convolutions", "tokens")
         rows = [head, *(_row(cost) for cost in self.costs)]
         base, decoder = self.evaluations
+        thing = "picture" if self.media_shape[1] == 1 else "clip"
         lines = [
             f"{self.name}: media {media}, latents {latent}",
             *_table(rows),
@@ -182,10 +184,10 @@ class Description:
             lines.append(
                 f"stage {stage} ({what}), batch {self.batches[stage - 1]}: "
                 f"about {self.training_bytes(stage) / 2**30:.2f} GiB; "
-                f"{self.num_images:,} images: {self.training_flops(stage):.3g} FLOP"
+                f"{self.num_images:,} {thing}s: {self.training_flops(stage):.3g} FLOP"
             )
         lines.append(
-            f"sampling one picture: {base} x base + {decoder} x decoder = "
+            f"sampling one {thing}: {base} x base + {decoder} x decoder = "
             f"{self.sampling_flops / 1e9:,.1f} GFLOP, about {self.sampling_bytes / 2**30:.2f} GiB"
         )
         return "\n".join(lines)
@@ -211,8 +213,13 @@ def describe(config: RunConfig, *, num_images: int = 1_000_000) -> Description:
     settings = _stage_one(config)
     autoencoder = settings.autoencoder
     base = _base(config, settings)
-    network = dataclasses.replace(base.network, cond_width=config.base.conditioner.width)
-    conditional = dataclasses.replace(base, network=network)
+    num_given = config.base.given_frames
+    network = dataclasses.replace(
+        base.network,
+        cond_width=config.base.conditioner.width,
+        given="channels" if num_given else "none",
+    )
+    conditional = dataclasses.replace(base, network=network, given_frames=num_given)
     with torch.device("meta"):
         unified = Unified(settings)
         users = UserConditioner(config.base.conditioner)
@@ -220,6 +227,8 @@ def describe(config: RunConfig, *, num_images: int = 1_000_000) -> Description:
         logsnr = torch.zeros(1)
         tokens, width = config.base.conditioner.num_tokens, config.base.conditioner.width
         cond = Cond(torch.zeros(1, tokens, width), torch.ones(1, tokens, dtype=torch.bool))
+        if num_given:
+            cond = with_given(cond, torch.cat([z, z[:, :1]], dim=1))
         networks = unified.autoencoder
         costs = (
             count("encoder", networks.encoder, x),

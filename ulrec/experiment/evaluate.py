@@ -10,6 +10,7 @@ from ulrec.experiment.judge import Headline, Judge, Tables
 from ulrec.experiment.judge_category import judge_category, without_category
 from ulrec.experiment.judge_grounding import judge_grounding
 from ulrec.experiment.judge_latents import judge_latents
+from ulrec.experiment.judge_motion import judge_motion
 from ulrec.experiment.judge_personal import judge_history, judge_identity, judge_verifier
 from ulrec.experiment.judge_ranking import judge_ranking
 from ulrec.experiment.judge_samples import judge_samples
@@ -21,6 +22,7 @@ __all__ = ["evaluate"]
 PARTS = (
     judge_latents,
     judge_samples,
+    judge_motion,
     judge_lifts,
     judge_utility,
     judge_history,

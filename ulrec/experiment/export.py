@@ -106,7 +106,7 @@ def _write_latents(run: Run, folder: Path) -> str:
 
 def _require_own(run: Run, base_from: dict[str, str]) -> None:
     own = {"latents": run.fingerprint("latents"), "autoencoder": run.fingerprint("autoencoder")}
-    if any(own[name] != fingerprint for name, fingerprint in base_from.items()):
+    if any(base_from.get(name, fingerprint) != fingerprint for name, fingerprint in own.items()):
         raise ArtefactError(
             f"{run.path('base_unconditional')} was trained on other latents than the run's; run "
             "`ulrec train-base` again"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import polars as pl
@@ -19,10 +18,10 @@ from ulrec.diffusion.sampler import NoiseSource
 from ulrec.experiment.fans import Fans
 from ulrec.experiment.runner import Run
 from ulrec.features.efflite0 import EffLite0
-from ulrec.features.extract import extract_features
+from ulrec.features.extract import FeatureNetwork, extract_features
 from ulrec.pipeline import decoder_seeds, load_autoencoder, load_items, sample_seeds
 
-__all__ = ["features", "picture_batches"]
+__all__ = ["features", "media_features", "picture_batches", "reconstruct_heldout"]
 
 
 def features(run: Run) -> str:
@@ -30,17 +29,16 @@ def features(run: Run) -> str:
     network = EffLite0()
     media = MediaStore.open(run.path("media"))
     generated = np.load(run.path("generated") / "media.npy", mmap_mode="r")
-    reconstructed = _reconstruct(run, media)
+    reconstructed = reconstruct_heldout(run, media)
     sets = {"catalogue": media.media, "generated": generated, "reconstructed": reconstructed}
     fans = Fans.load(run.path("generated"))
     if fans is not None:
         sets["fans"] = fans.media
     total = sum(len(pictures) for pictures in sets.values())
     with tqdm(total=total, desc="features", unit="picture", disable=None) as bar:
-        found = {
-            name: extract_features(network, _counted(picture_batches(pictures), bar))
-            for name, pictures in sets.items()
-        }
+        found: dict[str, NDArray[np.float32]] = {}
+        for name, pictures in sets.items():
+            found |= media_features(network, pictures, name=name, progress=bar.update)
     made_from = {name: run.fingerprint(name) for name in ("media", "generated", "autoencoder")}
     info = {
         "backbone": network.name,
@@ -56,7 +54,7 @@ def features(run: Run) -> str:
     return f"{network.name} features of {total} pictures"
 
 
-def _reconstruct(run: Run, media: MediaStore) -> NDArray[np.uint8]:
+def reconstruct_heldout(run: Run, media: MediaStore) -> NDArray[np.uint8]:
     """Return one decoder sample of each held-out picture, in their order."""
     items = load_items(run.path("items"))
     rows = media.items.rows(items.filter(pl.col(SPLIT) == HELDOUT)[ITEM_ID].to_list())
@@ -79,14 +77,39 @@ def _reconstruct(run: Run, media: MediaStore) -> NDArray[np.uint8]:
     return np.concatenate(parts)
 
 
-def _counted(
-    batches: Sequence[NDArray[np.uint8]], bar: tqdm[NoReturn]
-) -> Iterator[NDArray[np.uint8]]:
-    for batch in batches:
-        yield batch
-        bar.update(len(batch))
+def media_features(
+    network: FeatureNetwork,
+    media: NDArray[np.uint8],
+    *,
+    name: str,
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Return features of media (N, C, F, H, W) under their name.
+
+    Of clips they are the mean over frames, and under ``<name>_frames`` those of every frame,
+    (N, F, d).
+    """
+    num_frames = media.shape[2]
+    parts = []
+    for batch in picture_batches(media):
+        if num_frames > 1:
+            batch = batch.swapaxes(1, 2).reshape(-1, *batch.shape[1:2], *batch.shape[3:])
+        parts.append(extract_features(network, [batch]))
+        if progress is not None:
+            progress(len(batch) // num_frames)
+    empty = np.empty((0, network.dim), np.float32)
+    frames = np.concatenate([empty, *parts]).reshape(len(media), num_frames, -1)
+    if num_frames == 1:
+        return {name: frames[:, 0]}
+    return {name: frames.mean(axis=1), f"{name}_frames": frames}
 
 
-def picture_batches(media: NDArray[np.uint8]) -> Sequence[NDArray[np.uint8]]:
-    """Return pictures (N, C, 1, H, W) as batches (B, C, H, W)."""
-    return [np.array(media[s : s + 64, :, 0]) for s in range(0, len(media), 64)]
+def picture_batches(media: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Yield media (N, C, F, H, W) in batches: (B, C, H, W) of pictures, (B, C, F, H, W) of clips.
+
+    A feature network gives a vector for each, of clips the mean over frames.
+    """
+    at_once = max(1, 64 // media.shape[2])
+    for start in range(0, len(media), at_once):
+        batch = np.array(media[start : start + at_once])
+        yield batch[:, :, 0] if media.shape[2] == 1 else batch

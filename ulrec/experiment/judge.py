@@ -57,9 +57,6 @@ class Judge:
         generated = run.path("generated")
         config = run.config.generate
         folder = run.path("features")
-        names = ["catalogue", "generated", "reconstructed", "reconstructed_media"]
-        if (folder / "fans.npy").is_file():
-            names.append("fans")
         samples = pl.read_parquet(generated / "samples.parquet")
         pipeline = Pipeline.load(run.folder)
         simulated = open_artefact(run.path("interactions"), kind="interactions").info["simulated"]
@@ -69,7 +66,7 @@ class Judge:
             media=media,
             samples=samples,
             latents=np.load(generated / "latents.npy"),
-            features={name: np.load(folder / f"{name}.npy") for name in names},
+            features={path.stem: np.load(path) for path in sorted(folder.glob("*.npy"))},
             heldout=media.items.rows(items.filter(pl.col(SPLIT) == HELDOUT)[ITEM_ID].to_list()),
             train=media.items.rows(items.filter(pl.col(SPLIT) == TRAIN)[ITEM_ID].to_list()),
             world=SimulatedWorld.load(run.path("simulation")) if simulated else None,

@@ -7,11 +7,10 @@ import numpy as np
 from ulrec.data.schema import HIGH, LOW, MEAN
 from ulrec.evaluation.copying import copy_rate
 from ulrec.evaluation.fidelity import frechet_distance, frechet_name, kid, kid_name
-from ulrec.experiment.features import picture_batches
+from ulrec.experiment.features import media_features
 from ulrec.experiment.generate import ARMS, USER_ARM
 from ulrec.experiment.judge import Headline, Judge, Tables
 from ulrec.features.efflite0 import EffLite0
-from ulrec.features.extract import extract_features
 
 __all__ = ["judge_samples"]
 
@@ -27,7 +26,7 @@ def judge_samples(judge: Judge, tables: Tables, headline: Headline) -> None:
         "real held-out": heldout,
         "reconstructed held-out": judge.features["reconstructed"],
         **{f"generated ({arm})": generated[judge.arm(arm)] for arm in ARMS},
-        "noise": extract_features(EffLite0(), picture_batches(noise)),
+        "noise": media_features(EffLite0(), noise, name="noise")["noise"],
     }
     name = str(judge.protocol.backbone)
     fewest = min(len(found) for found in sets.values())

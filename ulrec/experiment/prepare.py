@@ -16,7 +16,17 @@ from ulrec.checkpoint import new_artefact
 from ulrec.data.ids import IdMap
 from ulrec.data.interactions import Interactions
 from ulrec.data.media import MediaStore, prepare_media
-from ulrec.data.schema import CONCEPT, HELDOUT, IMAGE, ITEM_ID, MASK, SPLIT, TRAIN, USER_ID
+from ulrec.data.schema import (
+    CLIP,
+    CONCEPT,
+    HELDOUT,
+    IMAGE,
+    ITEM_ID,
+    MASK,
+    SPLIT,
+    TRAIN,
+    USER_ID,
+)
 from ulrec.data.simulate import simulate
 from ulrec.data.splits import Split, SplitConfig, split
 from ulrec.data.tables import read_table, threshold, validate_catalogue, validate_interactions
@@ -39,7 +49,7 @@ def prepare(run: Run) -> str:
     items = split_items(usable, share=config.heldout_share, seed=run.config.seed)
     made_from = {"media": media.manifest.fingerprint}
     with new_artefact(run.path("items"), kind="items", made_from=made_from) as folder:
-        items.drop(IMAGE, MASK, strict=False).write_parquet(folder / "items.parquet")
+        items.drop(IMAGE, CLIP, MASK, strict=False).write_parquet(folder / "items.parquet")
     table, simulated = _interactions(run, items, media)
     known = table.filter(pl.col(ITEM_ID).is_in(media.items.ids.tolist()))
     if known.is_empty():
@@ -130,8 +140,10 @@ def _interactions(
             table = threshold(table, config.min_weight)
         return table, None
     settings = dataclasses.replace(config.simulation, seed=config.simulation.seed + run.config.seed)
-    masks = None if media.masks is None else media.masks[:, 0]
-    world = simulate(items, np.asarray(media.media[:, :, 0]), masks, settings)
+    # What moves is seen best halfway; a picture has one frame.
+    shown = media.media.shape[2] // 2
+    masks = None if media.masks is None else media.masks[:, shown]
+    world = simulate(items, np.asarray(media.media[:, :, shown]), masks, settings)
     world.save(run.path("simulation"), made_from={"media": media.manifest.fingerprint})
     return world.interactions, settings.cut
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +9,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from PIL import Image
 
 from ulrec.checkpoint import new_artefact, write_text
 from ulrec.config import to_mapping
 from ulrec.data.media import MediaStore
 from ulrec.data.schema import ARM, CATEGORY, HELDOUT, ITEM_ID, RANK, SPLIT, USER_ID
+from ulrec.evaluation.animation import (
+    Sheet,
+    animated_compared_sheet,
+    animated_user_sheet,
+    encode_sheet,
+    sheet_mime,
+)
 from ulrec.evaluation.curves import curve_svg, wide
+from ulrec.evaluation.features import unit_rows
 from ulrec.evaluation.plots import interval_plot, loss_curves, ranking_plot
 from ulrec.evaluation.rate import downsampling_psnr
 from ulrec.evaluation.report import (
@@ -29,13 +35,7 @@ from ulrec.evaluation.report import (
     read_metrics,
     render,
 )
-from ulrec.evaluation.sheets import (
-    UserRow,
-    compared_sheet,
-    reconstruction_sheet,
-    save_png,
-    user_sheet,
-)
+from ulrec.evaluation.sheets import UserRow
 from ulrec.experiment.curve import GUIDANCE, Curve
 from ulrec.experiment.fans import Fans
 from ulrec.experiment.generate import USER_ARM
@@ -78,35 +78,35 @@ def present(run: Run) -> str:
     fans = Fans.load(run.path("generated"))
     if fans is not None:
         sheets["fans"] = _fans(run, fans)
+    nearest = _nearest(run)
+    if nearest is not None:
+        sheets["nearest"] = nearest
     made_from = {name: run.fingerprint(name) for name in ("evaluation", "generated")}
     with new_artefact(run.path("sheets"), kind="sheets", made_from=made_from) as folder:
-        for name, image in sheets.items():
-            save_png(image, folder / f"{name}.png")
+        for name, sheet in sheets.items():
+            ending = sheet_mime(sheet).removeprefix("image/")
+            (folder / f"{name}.{ending}").write_bytes(encode_sheet(sheet))
     write_text(run.path("report.html"), render(_report(run, metrics, sheets)))
     return f"{len(sheets)} sheets, {len(metrics.tables)} tables: {run.path('report.html')}"
 
 
-def _reconstructions(run: Run, metrics: Metrics) -> Image.Image:
+def _reconstructions(run: Run, metrics: Metrics) -> Sheet:
     """Show held-out pictures above their reconstructions and the baseline at equal bits."""
     media = MediaStore.open(run.path("media"))
     rows = _heldout_rows(run, media)
     made = np.load(run.path("features") / "reconstructed_media.npy", mmap_mode="r")
     chosen = np.linspace(0, len(rows) - 1, min(SHOWN_HELDOUT, len(rows))).astype(int)
     real = np.asarray(media.media[rows])
-    baseline = None
+    shown = {"real": real[chosen], "reconstructed": np.asarray(made[chosen])}
     rate = metrics.tables["latents"].frame.row(0, named=True)["mean"]
     if any("downsampling" in str(m) for m in metrics.tables["latents"].frame["metric"]):
-        baseline = downsampling_psnr(real, bits_per_pixel=rate).reconstructions[chosen]
-    return reconstruction_sheet(
-        real[chosen],
-        np.asarray(made[chosen]),
-        baseline=baseline,
-        baseline_name="downsampled",
-        title=f"Held-out pictures through the latents, {rate:.2f} bits/pixel",
-    )
+        baseline = downsampling_psnr(real, bits_per_pixel=rate)
+        shown["downsampled"] = baseline.reconstructions[chosen]
+    title = f"Held-out pictures through the latents, {rate:.2f} bits/pixel"
+    return animated_compared_sheet(shown, title=title)
 
 
-def _samples(run: Run) -> Image.Image:
+def _samples(run: Run) -> Sheet:
     """Show what is drawn for users above what the same seeds give for nobody."""
     samples = pl.read_parquet(run.path("generated") / "samples.parquet")
     media = np.load(run.path("generated") / "media.npy", mmap_mode="r")
@@ -116,10 +116,28 @@ def _samples(run: Run) -> Image.Image:
     }
     guidance = run.config.generate.guidance
     title = f"Generated at guidance {guidance:g} for users, and with the same seeds for nobody"
-    return compared_sheet(rows, title=title)
+    return animated_compared_sheet(rows, title=title)
 
 
-def _fans(run: Run, fans: Fans) -> Image.Image:
+def _nearest(run: Run) -> Sheet | None:
+    """Show clips drawn for users above the most similar of the catalogue; None of pictures."""
+    media = MediaStore.open(run.path("media"))
+    if media.media.shape[2] == 1:
+        return None
+    samples = pl.read_parquet(run.path("generated") / "samples.parquet")
+    made = np.load(run.path("generated") / "media.npy", mmap_mode="r")
+    shown = np.flatnonzero((samples[ARM] == USER_ARM).to_numpy())[:SHOWN_SAMPLES]
+    drawn, real = (
+        unit_rows(name, np.load(run.path("features") / f"{name}.npy"))
+        for name in ("generated", "catalogue")
+    )
+    near = (drawn[shown] @ real.T).argmax(axis=1)
+    rows = {"generated": np.asarray(made[shown]), "nearest real": np.asarray(media.media[near])}
+    title = "Clips drawn for users, and the most similar of the catalogue"
+    return animated_compared_sheet(rows, title=title)
+
+
+def _fans(run: Run, fans: Fans) -> Sheet:
     """Show for each category a fan's history and what is drawn for its fans."""
     media = MediaStore.open(run.path("media"))
     categories = fans.table[CATEGORY].to_numpy()
@@ -130,10 +148,10 @@ def _fans(run: Run, fans: Fans) -> Image.Image:
         groups = {FAN_LIKED: _media(media, liked[own[0]][:5]), MADE: fans.media[own[:10]]}
         rows.append(UserRow(user_id=category, groups=groups, note=f"{len(liked[own[0]])} liked"))
     title = "Generated for made-up fans, each of random items of one category"
-    return user_sheet(rows, columns=(FAN_LIKED, MADE), title=title)
+    return animated_user_sheet(rows, columns=(FAN_LIKED, MADE), title=title)
 
 
-def _users(run: Run, simulated: bool) -> Image.Image:
+def _users(run: Run, simulated: bool) -> Sheet:
     """Show for some users what they liked, what was drawn for them, and what is near to it."""
     media = MediaStore.open(run.path("media"))
     samples = pl.read_parquet(run.path("generated") / "samples.parquet").with_row_index("row")
@@ -154,7 +172,9 @@ def _users(run: Run, simulated: bool) -> Image.Image:
         }
         rows.append(UserRow(user_id=str(user), groups=groups, note=f"{len(liked)} liked"))
     title = "What users liked, what is generated for them, and the nearest unseen items"
-    return user_sheet(rows, columns=(LIKED, MADE, NEAR, RANKED), title=title, simulated=simulated)
+    return animated_user_sheet(
+        rows, columns=(LIKED, MADE, NEAR, RANKED), title=title, simulated=simulated
+    )
 
 
 def _top(ranked: pl.DataFrame, method: str, user: Any, *, k: int = 4) -> list[Any]:
@@ -171,7 +191,7 @@ def _heldout_rows(run: Run, media: MediaStore) -> NDArray[np.int64]:
     return media.items.rows(items.filter(pl.col(SPLIT) == HELDOUT)[ITEM_ID].to_list())
 
 
-def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Image.Image]) -> Report:
+def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Sheet]) -> Report:
     tables = metrics.tables
     personal = [_lifts(tables["lifts"].frame)]
     if "utility" in tables:
@@ -179,6 +199,9 @@ def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Image.Image]) -> Re
     images = [_image(sheets["users"], "Users", "Rows of pictures, one row a user")]
     if "fans" in sheets:
         images.append(_image(sheets["fans"], "Fans", "Rows of pictures, one row a category"))
+    drawn = [_image(sheets["samples"], "Samples", "Generated pictures")]
+    if "nearest" in sheets:
+        drawn.append(_image(sheets["nearest"], "Nearest", "Generated above the nearest real clips"))
     sections = [
         Section(
             title="For users",
@@ -197,7 +220,7 @@ def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Image.Image]) -> Re
                     "Reconstructions",
                     "Real above reconstructed pictures",
                 ),
-                _image(sheets["samples"], "Samples", "Generated pictures"),
+                *drawn,
             ],
             tables=[tables["latents"], tables["fidelity"], tables["copying"], tables["grounding"]],
         ),
@@ -283,7 +306,5 @@ def _losses(run: Run) -> list[NamedPlot]:
     return plots
 
 
-def _image(image: Image.Image, title: str, alt: str) -> NamedImage:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return NamedImage(title=title, data=buffer.getvalue(), mime="image/png", alt=alt)
+def _image(sheet: Sheet, title: str, alt: str) -> NamedImage:
+    return NamedImage(title=title, data=encode_sheet(sheet), mime=sheet_mime(sheet), alt=alt)

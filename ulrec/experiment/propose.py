@@ -17,7 +17,7 @@ import polars as pl
 
 from ulrec.checkpoint import write_text
 from ulrec.data.pictures import MediaConfig
-from ulrec.data.schema import IMAGE, ITEM_ID, PATH, TIMESTAMP, USER_ID, WEIGHT
+from ulrec.data.schema import CLIP, IMAGE, ITEM_ID, PATH, TIMESTAMP, USER_ID, WEIGHT
 from ulrec.data.tables import validate_catalogue, validate_interactions
 from ulrec.errors import ConfigError, DataError
 from ulrec.experiment.intake.catalogue import (
@@ -31,6 +31,7 @@ from ulrec.experiment.intake.catalogue import (
 from ulrec.experiment.intake.columns import looks_like_interactions, read_foreign
 from ulrec.experiment.intake.interactions import Guess, guess_interactions
 from ulrec.experiment.intake.recipe import (
+    CLIP_FRAMES,
     Recipe,
     choose_fit,
     choose_min_weight,
@@ -210,7 +211,7 @@ def _look(
         root, listed = rooted(
             table, Path() if isinstance(media, pl.DataFrame) else Path(media).parent
         )
-        column = IMAGE if IMAGE in listed.columns else PATH
+        column = next(name for name in (IMAGE, CLIP, PATH) if name in listed.columns)
         named = [str(name) for name in listed[PATH if column == PATH else ITEM_ID].to_list()]
         sources = [b"" if s is None else s for s in listed[column].to_list()]
         places = [root / s if isinstance(s, str) else s for s in sources]
@@ -290,6 +291,8 @@ def _recipe(
     aspects = readable["width"] / readable["height"]
     height, width = choose_size(float(aspects.median()))  # type: ignore[arg-type]
     bad = 1 - len(readable) / len(survey.pictures)
+    if survey.moving:  # single pictures are left out
+        bad = 1 - int(readable["animated"].sum()) / len(survey.pictures)
     recipe = Recipe(
         name=out.stem,
         catalogue=_place(out.with_suffix(".catalogue.parquet")),
@@ -297,6 +300,7 @@ def _recipe(
         interactions=None,
         height=height,
         width=width,
+        frames=CLIP_FRAMES if survey.moving else 1,
         fit=choose_fit(aspects, (height, width)),
         max_bad_share=max(MediaConfig().max_bad_share, 1.2 * bad),
         num_items=int(len(items) * (1 - bad)),
@@ -304,7 +308,10 @@ def _recipe(
     table = None
     if guess is not None:
         recipe, table = _with_interactions(recipe, out, items, guess, report)
-    size = f"{height} x {width} (height x width), fit: {recipe.fit}, split: {recipe.split}"
+    size = f"{height} x {width} (height x width), "
+    if recipe.frames > 1:
+        size = f"clips of {recipe.frames} frames, {size}"
+    size += f"fit: {recipe.fit}, split: {recipe.split}"
     report.facts.append(
         ("proposal", f"{size}; about {max(recipe.minutes, 1):.0f} minutes on 2 CPU cores")
     )

@@ -11,6 +11,7 @@ import polars as pl
 
 from ulrec.data.schema import (
     CATEGORY,
+    CLIP,
     CONCEPT,
     IMAGE,
     ITEM_ID,
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 NAMED = (PATH, NAME, CATEGORY, SUBCATEGORY)
-KEPT = (IMAGE, MASK, CONCEPT, SPLIT)
+KEPT = (IMAGE, CLIP, MASK, CONCEPT, SPLIT)
 EXAMPLES = 3
 
 
@@ -54,10 +55,11 @@ def rename_catalogue(table: pl.DataFrame, findings: list[Finding]) -> pl.DataFra
             f" {', '.join(table.columns)}; rename that column to 'item_id'"
         )
     kept = {name: name for name in KEPT if name in table.columns}
-    if IMAGE in kept and table.schema[IMAGE] != pl.Binary:
-        kept[PATH] = kept.pop(IMAGE)
+    for name in (IMAGE, CLIP):
+        if name in kept and table.schema[name] != pl.Binary:
+            kept[PATH] = kept.pop(name)
     # Encoded pictures need no paths.
-    for name in NAMED[1:] if IMAGE in kept or PATH in kept else NAMED:
+    for name in NAMED[1:] if {IMAGE, CLIP, PATH} & kept.keys() else NAMED:
         free = [column for column in table.columns if column not in {item, *kept.values()}]
         theirs = find_column(free, name)
         if theirs is not None:
@@ -123,7 +125,7 @@ def items_of_table(
         table = table.with_columns(aligned["aligned"].alias(ITEM_ID))
         table = table.filter(pl.col(ITEM_ID).is_not_null())
         rule = f"{rule}, written as the interactions write them" if how != "as they are" else rule
-    if IMAGE in table.columns:
+    if {IMAGE, CLIP} & set(table.columns):
         return table, rule
     if PATH in table.columns:
         placed = _existing(table, pictures)
@@ -148,8 +150,10 @@ def items_of_table(
 def rooted(table: pl.DataFrame, root: Path) -> tuple[Path, pl.DataFrame]:
     """Return what the paths are relative to; absolute ones are cut at the folder they share."""
     if PATH not in table.columns:
-        if IMAGE not in table.columns:
-            raise DataError("the table of media has neither 'path' nor 'image'; add one of them")
+        if not {IMAGE, CLIP} & set(table.columns):
+            raise DataError(
+                "the table of media has none of 'path', 'image' and 'clip'; add one of them"
+            )
         return root, table
     paths = [Path(p) for p in table[PATH].drop_nulls().to_list()]
     if not paths or not all(path.is_absolute() for path in paths):
@@ -197,7 +201,7 @@ def with_concepts(items: pl.DataFrame, duplicates: Mapping[str, str]) -> pl.Data
 
 def _text(theirs: str, ours: str) -> pl.Expr:
     column = pl.col(theirs).alias(ours)
-    return column if ours in (IMAGE, MASK) else column.cast(pl.String)
+    return column if ours in (IMAGE, CLIP, MASK) else column.cast(pl.String)
 
 
 def _existing(table: pl.DataFrame, pictures: pl.DataFrame) -> pl.DataFrame:

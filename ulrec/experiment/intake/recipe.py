@@ -14,6 +14,7 @@ from ulrec.data.splits import SplitConfig, split
 from ulrec.errors import DataError
 
 __all__ = [
+    "CLIP_FRAMES",
     "Recipe",
     "choose_fit",
     "choose_min_weight",
@@ -29,6 +30,9 @@ SHORT_SIDE, LONG_SIDE = 32, 64
 
 # `make quickstart` on 2 cores at 32 x 32 (README); the networks' work grows with the area.
 QUICKSTART_MINUTES, QUICKSTART_PIXELS = 10.6, 32 * 32
+
+# Of a catalogue of clips.
+CLIP_FRAMES = 16
 
 # A centre crop may cost nine tenths of the pictures this share of their area.
 CROP_LOSS = 0.15
@@ -59,6 +63,7 @@ class Recipe:
     min_weight: float = 0.0
     height: int = SHORT_SIDE
     width: int = SHORT_SIDE
+    frames: int = 1
     fit: Literal["pad", "crop"] = "pad"
     max_bad_share: float = 0.1
     split: Literal["global_time", "leave_last"] = "global_time"
@@ -68,7 +73,8 @@ class Recipe:
     @property
     def minutes(self) -> float:
         """Estimate of the whole run on 2 CPU cores."""
-        return QUICKSTART_MINUTES * self.height * self.width / QUICKSTART_PIXELS
+        area = self.height * self.width / QUICKSTART_PIXELS
+        return QUICKSTART_MINUTES * area * self.frames
 
 
 def choose_size(aspect: float) -> tuple[int, int]:
@@ -154,6 +160,8 @@ def render(recipe: Recipe) -> str:
         min_weight=recipe.min_weight,
         height=recipe.height,
         width=recipe.width,
+        media_frames=MEDIA_FRAMES.format(frames=recipe.frames) if recipe.frames > 1 else "",
+        model_frames=MODEL_FRAMES.format(frames=recipe.frames) if recipe.frames > 1 else "",
         fit=recipe.fit,
         max_bad_share=math.ceil(recipe.max_bad_share * 100) / 100,
         split=split_text,
@@ -162,6 +170,16 @@ def render(recipe: Recipe) -> str:
         minutes=max(round(recipe.minutes), 1),
     )
 
+
+MEDIA_FRAMES = """\
+    # Spread over the whole clip; frame_rate takes them at a rate instead. Single pictures among the
+    # clips are left out: "repeat" keeps them, as clips that stand still.
+    frames: {frames}
+    stills: refuse
+"""
+MODEL_FRAMES = """\
+      frames: {frames}
+"""
 
 TEMPLATE = """\
 # A catalogue of one's own: `ulrec init FOLDER` writes such a file from what it sees, and
@@ -187,7 +205,7 @@ data:
   media:
     height: {height}
     width: {width}
-    fit: {fit}
+{media_frames}    fit: {fit}
     background: [255, 255, 255]
     max_bad_share: {max_bad_share}
   # global_time holds out the newest interactions of all (no leak of the future); leave_last holds
@@ -203,7 +221,7 @@ latents:
     autoencoder:
       height: {height}
       width: {width}
-      loss_factor: 15.0
+{model_frames}      loss_factor: 15.0
       bias_x: 0.0
       schedule_x: {{shift: 2.0}}
       encoder: {{channels: [48, 96], num_blocks: 1, num_last_blocks: 2}}

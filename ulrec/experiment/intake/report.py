@@ -37,6 +37,11 @@ def describe_media(survey: Survey, report: Report) -> None:
     report.facts.append(
         ("pictures", f"{len(table):,}, {megabytes:,.1f} MB: {_counts(readable['format'])}")
     )
+    if survey.moving:
+        moving = int(readable["animated"].sum())
+        videos = int((readable["mode"] == "video").sum())
+        told = f"{moving:,} of {len(table):,} files move ({videos:,} are videos): a run of clips"
+        report.facts.append(("clips", told))
     if survey.others:
         listed = ", ".join(f"{n:,} {ending}" for ending, n in survey.others.most_common(5))
         report.facts.append(("other files", listed))

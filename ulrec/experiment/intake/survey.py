@@ -19,11 +19,13 @@ from tqdm import tqdm
 
 from ulrec.data.pictures import FORMATS, SIDEWAYS
 from ulrec.data.schema import PATH
-from ulrec.errors import DataError
+from ulrec.data.video import container_of, video_size
+from ulrec.errors import DataError, MissingExtraError
 
 __all__ = [
     "ENDINGS",
     "TABLE_ENDINGS",
+    "VIDEO_ENDINGS",
     "Finding",
     "Survey",
     "judge_media",
@@ -44,6 +46,7 @@ ENDINGS = {
     ".tiff": "TIFF",
     ".avif": "AVIF",
 }
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".data", ".dat", ".inter", ".parquet")
 
 # Formats whose header holds the EXIF tags; Pillow would decode a PNG to look for them behind it.
@@ -91,7 +94,8 @@ class Survey:
     ----------
     pictures
         [path (as from the root), num_bytes, format, mode, width, height (upright), turned,
-        animated, problem ("" where the header can be read)], sorted by path.
+        animated, problem ("" where the header can be read)], sorted by path. Videos are among them
+        (mode "video") where most files move.
     duplicates
         Path of a picture that is byte for byte an earlier one -> the path of that one.
     tables
@@ -110,6 +114,11 @@ class Survey:
         """Pictures whose headers can be read."""
         return self.pictures.filter(pl.col("problem") == "")
 
+    @property
+    def moving(self) -> bool:
+        """Whether most of what can be read are clips."""
+        return 2 * int(self.readable["animated"].sum()) > len(self.readable)
+
 
 def survey_folder(root: Path, *, num_threads: int | None = None) -> Survey:
     """Look at all files below a folder; hidden ones do not count.
@@ -121,11 +130,13 @@ def survey_folder(root: Path, *, num_threads: int | None = None) -> Survey:
     """
     if not root.is_dir():
         raise DataError(f"folder of pictures not found: {root}; check the path")
-    pictures, tables, others = [], [], Counter[str]()
+    pictures, videos, tables, others = [], [], [], Counter[str]()
     for path in _walk(root):
         ending = path.suffix.lower()
         if ending in ENDINGS:
             pictures.append(path)
+        elif ending in VIDEO_ENDINGS:
+            videos.append(path)
         elif ending in TABLE_ENDINGS:
             tables.append(path)
         else:
@@ -133,6 +144,12 @@ def survey_folder(root: Path, *, num_threads: int | None = None) -> Survey:
     pictures.sort()
     names = [path.relative_to(root).as_posix() for path in pictures]
     found = survey_pictures(names, pictures, num_threads=num_threads)
+    if 2 * (len(videos) + int(found["animated"].sum())) > len(pictures) + len(videos):
+        pictures = sorted([*pictures, *videos])
+        names = [path.relative_to(root).as_posix() for path in pictures]
+        found = survey_pictures(names, pictures, num_threads=num_threads)
+    else:
+        others.update(path.suffix.lower() for path in videos)
     repeated = _duplicates(names, pictures, found["num_bytes"].to_list(), num_threads)
     return Survey(pictures=found, duplicates=repeated, tables=tuple(sorted(tables)), others=others)
 
@@ -160,7 +177,7 @@ def judge_media(survey: Survey, *, max_pixels: int) -> list[Finding]:
         (table.filter(pl.col("width") * pl.col("height") > max_pixels), _TOO_LARGE),
         (table.filter(pl.col(PATH).is_in(list(survey.duplicates))), _DUPLICATES),
         (table.filter(pl.col("mode").str.starts_with("F")), _FLOATS),
-        (table.filter(pl.col("animated")), _ANIMATED),
+        (table.filter(pl.col("animated") != survey.moving), _STILL if survey.moving else _ANIMATED),
         (table.filter(named.is_not_null() & (named != pl.col("format"))), _MISNAMED),
         (table.filter(pl.min_horizontal("width", "height") < 16), _SMALL),
         (table.filter(pl.col("mode") == "CMYK"), _CMYK),
@@ -199,6 +216,11 @@ _FLOATS: _Case = (
     "convert them to 8 or 16 bits",
 )
 _ANIMATED: _Case = ("note", "are animated; their first frame counts", "")
+_STILL: _Case = (
+    "warning",
+    "are single among clips and will be left out",
+    "set data.media.stills to 'repeat' to show them in every frame",
+)
 _MISNAMED: _Case = (
     "note",
     "have another format than their name says; the content counts",
@@ -230,6 +252,11 @@ def _read_header(name: str, source: Path | bytes) -> tuple[Any, ...]:
             num_bytes = source.stat().st_size
         if not num_bytes:
             return (name, 0, "", "", 0, 0, False, False, "is empty")
+        video = isinstance(source, bytes) or source.suffix.lower() in VIDEO_ENDINGS
+        container = container_of(source) if video else None
+        if container is not None:
+            width, height = video_size(source, container)
+            return (name, num_bytes, container, "video", width, height, False, True, "")
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(stream, formats=FORMATS) as image:
             known = SAME.get(str(image.format), str(image.format))
@@ -237,6 +264,8 @@ def _read_header(name: str, source: Path | bytes) -> tuple[Any, ...]:
             width, height = reversed(image.size) if turned else image.size
             animated = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
             return (name, num_bytes, known, image.mode, width, height, turned, animated, "")
+    except MissingExtraError:
+        raise
     except UnidentifiedImageError:
         problem = "no picture"
     except Exception as error:  # noqa: BLE001  damaged headers make Pillow raise anything
