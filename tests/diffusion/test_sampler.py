@@ -205,3 +205,41 @@ def test_guidance_ends_where_it_is_told_to():
 def test_too_few_steps_are_refused():
     with pytest.raises(ValueError, match="num_steps has to be at least 1, got 0"):
         SamplerConfig(num_steps=0)
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "heun"])
+def test_placed_levels_are_where_a_sampler_looks(schedule_z, name):
+    """An even grid's own levels change nothing; others are asked for as they stand."""
+    even = schedule_z.logsnr(torch.linspace(1, 0, 5, dtype=torch.float64))[1:-1].tolist()
+    asked: list[float] = []
+
+    def denoise(x_t, logsnr, cond):
+        asked.append(logsnr[0].item())
+        return gaussian_denoiser(x_t, logsnr, cond)
+
+    def drawn(levels):
+        config = SamplerConfig(name=name, num_steps=4, levels=levels)
+        noise = NoiseSource([3, 4], (2,), device="cpu")
+        return sample(denoise, noise, schedule=schedule_z, config=config)
+
+    expected, placed = drawn(None), drawn(tuple(even))
+    torch.testing.assert_close(placed.x_0, expected.x_0)
+    torch.testing.assert_close(placed.x_hat, expected.x_hat)
+    asked.clear()
+    assert not torch.allclose(drawn((1.0, 2.0, 4.5)).x_hat, expected.x_hat, atol=1e-3)
+    assert asked == [-10.0, 1.0, 2.0, 4.5]
+
+
+def test_levels_that_cannot_be_are_refused():
+    for settings, message in (
+        ({"num_steps": 4, "levels": (1.0, 2.0)}, "levels are of the 3 evaluations after the first"),
+        ({"name": "heun", "num_steps": 3, "levels": (1.0, 2.0)}, "of another method than heun"),
+        ({"num_steps": 3, "levels": (2.0, 1.0)}, "levels have to rise"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SamplerConfig(**settings)
+    schedule = Schedule(logsnr_0=5.0, logsnr_1=-10.0)
+    beyond = SamplerConfig(num_steps=3, levels=(1.0, 6.0))
+    with pytest.raises(ValueError, match=r"between the schedule's ends -10\.0 and 5\.0"):
+        noise = NoiseSource([0], (2,), device="cpu")
+        sample(gaussian_denoiser, noise, schedule=schedule, config=beyond)

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ulrec.diffusion.draws import rows
 from ulrec.diffusion.process import noised
 from ulrec.diffusion.schedule import Schedule
-from ulrec.diffusion.weighting import Weighting
 
 __all__ = [
     "Denoiser",
     "denoising_loss",
     "diffusion_loss",
+    "standard_noise",
     "stratified_times",
     "terminal_kl",
     "variance_nats",
@@ -28,6 +29,9 @@ __all__ = [
 Denoiser = Callable[[Tensor, Tensor, Any], Tensor]
 """denoise(x_t, logsnr, cond) -> x_hat, with x_t (B, ...), logsnr (B,), cond whatever it knows."""
 
+Weight = Callable[[Tensor], Tensor]
+"""w(logsnr), of each level (B,); a :class:`ulrec.diffusion.weighting.Weighting` is one."""
+
 
 def denoising_loss(
     denoise: Denoiser,
@@ -35,7 +39,7 @@ def denoising_loss(
     logsnr: Tensor,
     eps: Tensor,
     *,
-    weighting: Weighting,
+    weighting: Weight,
     cond: Any = None,
 ) -> Tensor:
     """Return 1/2 w(logsnr) |eps - eps_hat|^2: nats per unit of logsnr at one noise level a sample.
@@ -75,7 +79,7 @@ def diffusion_loss(
     eps: Tensor,
     *,
     schedule: Schedule,
-    weighting: Weighting,
+    weighting: Weight,
     cond: Any = None,
 ) -> Tensor:
     """Return an unbiased estimate of the weighted diffusion loss, nats per sample (B,).
@@ -114,6 +118,20 @@ def stratified_times(num: int, generator: torch.Generator, device: torch.device)
     One uniform offset is shared by the batch, so the mean over the batch has less variance than
     with independent draws; the order is random, so time is independent of the sample.
     """
-    offset = torch.rand((), generator=generator, device=generator.device)
-    order = torch.randperm(num, generator=generator, device=generator.device)
-    return ((order + offset) / num).to(device)
+
+    def draw(num: int) -> Tensor:
+        offset = torch.rand((), generator=generator, device=generator.device)
+        order = torch.randperm(num, generator=generator, device=generator.device)
+        return (order + offset) / num
+
+    return rows(num, generator, draw).to(device)
+
+
+def standard_noise(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return standard normal noise of the shape of x (B, ...), drawn where the generator is."""
+    device = generator.device
+
+    def draw(num: int) -> Tensor:
+        return torch.randn((num, *x.shape[1:]), generator=generator, device=device)
+
+    return rows(len(x), generator, draw).to(x.device)

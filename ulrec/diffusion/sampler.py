@@ -39,15 +39,29 @@ class SamplerConfig:
         The logsnr up to which guidance is at work. Above it the condition stands alone: what is
         drawn is settled there, and more guidance only saturates it (Kynkaanniemi et al. 2024,
         arXiv 2404.07724). By default there is no such end.
+    levels
+        The logsnr of every evaluation after the first, which is at logsnr_1: one less than
+        ``num_steps``, rising. None spreads them evenly in the schedule's time. Few evaluations are
+        worth placing (examples/benchmarks/decoding.py); Heun's are in pairs and placed by time.
     """
 
     name: Literal["ddim", "ancestral", "heun", "dpmpp_2m"] = "ddim"
     num_steps: int = 25
     guidance_until: float = math.inf
+    levels: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
             raise ValueError(f"num_steps has to be at least 1, got {self.num_steps}")
+        if self.levels is None:
+            return
+        if self.name == "heun" or len(self.levels) != self.num_steps - 1:
+            raise ValueError(
+                f"levels are of the {self.num_steps - 1} evaluations after the first of another "
+                f"method than heun, got {len(self.levels)} for {self.name}; set num_steps and name"
+            )
+        if any(a >= b for a, b in pairwise(self.levels)):
+            raise ValueError(f"levels have to rise (less and less noise), got {self.levels}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +132,34 @@ def sample(
         Method and number of steps, each one evaluation of ``denoise``.
     cond
         Passed to ``denoise``.
+
+    Raises
+    ------
+    ValueError
+        If the configuration's levels leave the schedule.
     """
 
     def answer(x_t: Tensor, logsnr: Tensor) -> Tensor:
         return denoise(x_t, logsnr.expand(len(x_t)), cond)
 
     def levels(num_intervals: int) -> Tensor:
+        if config.levels is not None:
+            return _placed(config.levels, schedule)
         t = torch.linspace(1, 0, num_intervals + 1, dtype=torch.float64)
         return schedule.logsnr(t)
 
     return SAMPLERS[config.name](answer, noise, levels, config.num_steps)
+
+
+def _placed(levels: Sequence[float], schedule: Schedule) -> Tensor:
+    """Return the ends of the intervals between given levels, from logsnr_1 to logsnr_0."""
+    grid = (schedule.logsnr_1, *levels, schedule.logsnr_0)
+    if any(a >= b for a, b in pairwise(grid)):
+        raise ValueError(
+            f"levels have to lie between the schedule's ends {schedule.logsnr_1} and "
+            f"{schedule.logsnr_0}, got {tuple(levels)}"
+        )
+    return torch.tensor(grid, dtype=torch.float64)
 
 
 def guided(denoise: Denoiser, null: Any, *, scale: float, until: float = math.inf) -> Denoiser:

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["WEIGHTINGS", "Weighting"]
+__all__ = ["WEIGHTINGS", "Weighting", "truncated_logistic"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +35,17 @@ class Weighting:
     def __call__(self, logsnr: Tensor) -> Tensor:
         """Return the weight at each logsnr."""
         return WEIGHTINGS[self.name](logsnr, self.bias)
+
+
+def truncated_logistic(u: Tensor, *, bias: float, low: float, high: float) -> Tensor:
+    """Return draws of a logistic (bias, 1) between two ends, of uniform ``u`` in [0, 1].
+
+    As the largest logsnr of an unweighted loss they amount to the sigmoid weight: a level l counts
+    where l < L, and without the ends P(L > l) = sigmoid(bias - l) (the paper's App. B(b)).
+    """
+    ends = torch.sigmoid(torch.tensor([low - bias, high - bias], dtype=torch.float64)).to(u)
+    draws = bias + torch.logit(ends[0] + (ends[1] - ends[0]) * u)
+    return draws.clamp(low, high)  # rounding may leave them
 
 
 def _elbo(logsnr: Tensor, bias: float) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ulrec.diffusion.loss import stratified_times, variance_nats
+from ulrec.diffusion.loss import standard_noise, stratified_times, variance_nats
 from ulrec.models.autoencoder import Autoencoder, AutoencoderConfig
 from ulrec.models.prior import Prior, PriorConfig
 
@@ -128,8 +128,7 @@ class _Noise:
         self.generator, self.device = generator, device
 
     def like(self, x: Tensor) -> Tensor:
-        noise = torch.randn(x.shape, generator=self.generator, device=self.generator.device)
-        return noise.to(self.device)
+        return standard_noise(x, self.generator)
 
     def times(self, num: int) -> Tensor:
         return stratified_times(num, self.generator, self.device)

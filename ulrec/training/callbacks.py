@@ -145,13 +145,16 @@ class ResumePoint(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Save when it is time to, and stop when asked to."""
-        if self._signal is not None:
+        # All processes have to save at the same step: one that is asked or due speaks for all.
+        decide = trainer.strategy.reduce_boolean_decision
+        if decide(self._signal is not None, all=False):
             self._save(trainer)
+            cause = "another process" if self._signal is None else signal.Signals(self._signal).name
             raise Interrupted(
-                f"stopped at step {trainer.global_step} after {signal.Signals(self._signal).name}; "
-                "run the same command to go on from here"
+                f"stopped at step {trainer.global_step} after {cause}; run the same command to go "
+                "on from here"
             )
-        if time.monotonic() - self._last > self.every_s:
+        if decide(time.monotonic() - self._last > self.every_s, all=False):
             self._save(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 __all__ = [
@@ -18,15 +18,23 @@ __all__ = [
     "Batch",
     "StepBatches",
     "StepData",
+    "Vectors",
     "batch_rows",
+    "conditioned_source",
+    "continued_source",
     "latent_source",
     "media_source",
     "pair_source",
 ]
 
-Batch = tuple[Tensor, ...]
+Batch = tuple[Any, ...]
+"""Tensors, or tensors by name, whose first axis is the samples."""
+
 Source = Callable[[NDArray[np.int64], np.random.Generator], Batch]
 """Fetches the samples of some rows; the generator serves augmentation."""
+
+Vectors = Callable[[NDArray[np.int64], np.random.Generator], NDArray[np.float32]]
+"""Gives what a source says of some pairs, (B, R)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +91,11 @@ def _order(num_samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, kw_only=True)
 class StepBatches(IterableDataset[Batch]):
-    """The batches of steps ``start`` to ``stop``, the share of one rank of ``world_size``."""
+    """The batches of steps ``start`` to ``stop``, the share of one rank of ``world_size``.
+
+    With ``draws`` "rank" every rank fetches its own rows with randomness of its own; with "batch"
+    it fetches the whole batch as one process would and keeps its rows.
+    """
 
     source: Source
     num_samples: int
@@ -93,21 +105,39 @@ class StepBatches(IterableDataset[Batch]):
     stop: int
     rank: int = 0
     world_size: int = 1
+    draws: Literal["rank", "batch"] = "rank"
 
     def __iter__(self) -> Iterator[Batch]:
+        own = slice(self.rank, None, self.world_size)
         for step in range(self.start, self.stop):
             rows = batch_rows(self.num_samples, self.batch_size, seed=self.seed, step=step)
-            yield self.source(
-                rows[self.rank :: self.world_size],
-                np.random.default_rng([self.seed, 2, step, self.rank]),
-            )
+            if self.draws == "batch":
+                whole = self.source(rows, np.random.default_rng([self.seed, 2, step, 0]))
+                yield tuple(_kept(part, own) for part in whole)
+            else:
+                rng = np.random.default_rng([self.seed, 2, step, self.rank])
+                yield self.source(rows[own], rng)
+
+
+def _kept(part: Any, own: slice) -> Any:
+    """Return the own rows of a tensor, or of tensors by name."""
+    if isinstance(part, Mapping):
+        return {name: tensor[own] for name, tensor in part.items()}
+    return part[own]
 
 
 class StepData(pl.LightningDataModule):
     """Feeds a trainer from ``source``, starting at the step the trainer has reached."""
 
     def __init__(
-        self, source: Source, *, num_samples: int, batch_size: int, num_steps: int, seed: int
+        self,
+        source: Source,
+        *,
+        num_samples: int,
+        batch_size: int,
+        num_steps: int,
+        seed: int,
+        draws: Literal["rank", "batch"] = "rank",
     ) -> None:
         super().__init__()
         self.source = source
@@ -115,6 +145,7 @@ class StepData(pl.LightningDataModule):
         self.batch_size = batch_size
         self.num_steps = num_steps
         self.seed = seed
+        self.draws = draws
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the batches that are left."""
@@ -129,6 +160,7 @@ class StepData(pl.LightningDataModule):
             stop=self.num_steps,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
+            draws=self.draws,
         )
         return DataLoader(batches, batch_size=None)
 
@@ -209,5 +241,48 @@ def pair_source(
     def fetch(batch: NDArray[np.int64], rng: np.random.Generator) -> Batch:
         latents = torch.from_numpy(np.array(z[item_rows[batch]]))
         return latents, torch.from_numpy(factors[batch])
+
+    return fetch
+
+
+def conditioned_source(
+    z: NDArray[np.float32], item_rows: NDArray[np.int64], vectors: Mapping[str, Vectors]
+) -> Source:
+    """Return a source of (latents of a liked item, {source of the condition: its vectors}).
+
+    Parameters
+    ----------
+    z
+        The latents, (I, D, f, h, w).
+    item_rows
+        Row of the item of each pair, (P,).
+    vectors
+        What each source says of some of the P pairs.
+    """
+
+    def fetch(batch: NDArray[np.int64], rng: np.random.Generator) -> Batch:
+        given = {name: torch.from_numpy(say(batch, rng)) for name, say in vectors.items()}
+        return torch.from_numpy(np.array(z[item_rows[batch]])), given
+
+    return fetch
+
+
+def continued_source(
+    source: Source, given: NDArray[np.float32], item_rows: NDArray[np.int64]
+) -> Source:
+    """Return a source of what another gives of pairs and, last, the latents to go on from.
+
+    Parameters
+    ----------
+    source
+        Such as of :func:`conditioned_source`.
+    given
+        Of all items, (I, D + 1, f, h, w); see :func:`ulrec.models.prediction.given_latents`.
+    item_rows
+        Row of the item of each pair, (P,).
+    """
+
+    def fetch(batch: NDArray[np.int64], rng: np.random.Generator) -> Batch:
+        return (*source(batch, rng), torch.from_numpy(given[item_rows[batch]]))
 
     return fetch

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +30,9 @@ from ulrec.training.tasks import OptimiserConfig, Task
 
 __all__ = ["FitConfig", "fit"]
 
+LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What Lightning sets where it has started processes, and takes for a start from outside."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitConfig:
@@ -46,7 +51,11 @@ class FitConfig:
     precision
         "32-true", or "bf16-mixed" where the device is fast at it.
     accelerator, devices, strategy
-        Lightning's.
+        Lightning's: "auto", or "ddp" for several devices or processes.
+    draws
+        Of several processes: with "rank" each has randomness of its own. With "batch" they
+        reproduce the losses of one process at the same batch, dropout apart; each then reads and
+        draws noise for the whole batch.
     save_every_s
         Seconds between resume points.
     log_every
@@ -64,6 +73,7 @@ class FitConfig:
     accelerator: str = "auto"
     devices: int = 1
     strategy: str = "auto"
+    draws: Literal["rank", "batch"] = "rank"
     save_every_s: float = 60.0
     log_every: int = 10
     num_grids: int = 4
@@ -76,6 +86,11 @@ class FitConfig:
             raise ValueError(f"average has to lie in [0, 1], got {self.average}")
         if not self.clip > 0:
             raise ValueError(f"clip has to be above 0, got {self.clip}")
+        if "fsdp" in self.strategy or "deepspeed" in self.strategy:
+            raise ValueError(
+                f"strategy {self.strategy!r} splits the weights over processes, and the moving "
+                "average of the weights needs them whole; use ddp"
+            )
         if self.batch_size % self.devices:
             raise ValueError(
                 f"batch_size {self.batch_size} does not divide by {self.devices} devices"
@@ -92,6 +107,7 @@ def fit(
     title: str,
     draw: Draw | None = None,
     grids: Path | None = None,
+    guards: Sequence[pl.Callback] = (),
 ) -> dict[str, nn.Module]:
     """Train and return the averaged models by name, in evaluation mode.
 
@@ -111,11 +127,16 @@ def fit(
         Names the progress bar.
     draw, grids
         Makes pictures of what the averaged models can do, and the folder they go to.
+    guards
+        What else may stop the training, such as :class:`ulrec.training.stability.CollapseGuard`.
+
+    Of several processes, which it starts by running the same command again, only the first returns;
+    the others end. What comes before a training has to be done already when the command runs again.
 
     Raises
     ------
     TrainingError
-        If a loss or a gradient is not finite.
+        If a loss or a gradient is not finite, or a guard says so.
     Interrupted
         If a signal asked to stop; the state is saved.
     ArtefactError
@@ -132,10 +153,13 @@ def fit(
         batch_size=config.batch_size,
         num_steps=config.num_steps,
         seed=task.seed,
+        draws=config.draws,
     )
+    task.draws = config.draws
     callbacks: list[pl.Callback] = [
         average,
         NonFiniteGuard(),
+        *guards,
         LossLog(folder, every=config.log_every),
         Progress(title),
     ]
@@ -156,7 +180,22 @@ def fit(
         raise ArtefactError(
             f"{checkpoint} does not fit this model ({error}); delete it to start over"
         ) from error
+    _leave_to_the_first(trainer)
     return {name: model.cpu().eval() for name, model in average.averages.items()}
+
+
+def _leave_to_the_first(trainer: pl.Trainer) -> None:
+    """End all processes but the first: what follows a training is that one's work alone.
+
+    It forgets that it had any, so that its next training starts new ones.
+    """
+    if trainer.world_size == 1:
+        return
+    torch.distributed.destroy_process_group()
+    if not trainer.is_global_zero:
+        raise SystemExit(0)
+    for name in LAUNCHED:
+        os.environ.pop(name, None)
 
 
 def _trainer(config: FitConfig, callbacks: list[pl.Callback]) -> pl.Trainer:

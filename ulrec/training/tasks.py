@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from ulrec.conditioning.user import UserConditioner
+from ulrec.conditioning.source import Source
+from ulrec.conditioning.sources import Sources
+from ulrec.diffusion.draws import Share
 from ulrec.models.base import Base
+from ulrec.models.prediction import with_given
 from ulrec.models.unified import Unified
 from ulrec.training.datamodule import Batch
 
@@ -66,11 +69,15 @@ class Task(pl.LightningModule):
         self.optimiser = optimiser
         self.num_steps = num_steps
         self.seed = seed
+        self.draws: Literal["rank", "batch"] = "rank"
 
     def generator(self) -> torch.Generator:
         """Return this step's generator; the global one (dropout) gets a seed of its own."""
         step, rank = self.global_step, self.global_rank
         torch.manual_seed(step_seed(self.seed, step, DROPOUT + rank))
+        if self.draws == "batch":
+            seed = step_seed(self.seed, step, 0)
+            return Share.of(seed, rank=rank, world_size=self.trainer.world_size)
         return torch.Generator().manual_seed(step_seed(self.seed, step, rank))
 
     def configure_optimizers(self) -> Any:
@@ -104,28 +111,44 @@ class UnifiedTask(Task):
         (x,) = batch
         progress = self.global_step / self.num_steps
         loss = self.model.loss(x, generator=self.generator(), progress=progress)
-        self.log("prior_nats", loss.prior.mean())
-        self.log("decoder_nats", loss.decoder.mean())
-        self.log("bits_per_pixel", self.model.bits_per_pixel(loss.prior), prog_bar=True)
-        self.log("loss", loss.total, prog_bar=True)
+        bits = self.model.bits_per_pixel(loss.prior)
+        self.log("prior_nats", loss.prior.mean(), sync_dist=True)
+        self.log("decoder_nats", loss.decoder.mean(), sync_dist=True)
+        self.log("bits_per_pixel", bits, prog_bar=True, sync_dist=True)
+        self.log("loss", loss.total, prog_bar=True, sync_dist=True)
         return loss.total
 
 
 class BaseTask(Task):
-    """Stage 2 on batches (latents,) or (latents, factors)."""
+    """Stage 2 on batches (latents,), (latents, vectors) or, of several sources, by their names.
 
-    def __init__(self, model: Base, conditioner: UserConditioner | None, **settings: Any) -> None:
+    A third part holds latents to go on from, which a share ``given_dropout`` of samples is without.
+    """
+
+    def __init__(
+        self,
+        model: Base,
+        conditioner: Source | Sources | None,
+        *,
+        given_dropout: float = 0.0,
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
+        self.given_dropout = given_dropout
         self.model = model
         self.conditioner = conditioner
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Return the loss under the user's condition, dropped for some samples."""
+        """Return the loss under the condition, dropped for some samples."""
         generator = self.generator()
         z, cond = batch[0], None
         if self.conditioner is not None:
             keep = self.conditioner.drop(len(z), generator)
             cond = self.conditioner(batch[1], keep=keep)
+            if len(batch) > 2:
+                draw = torch.rand(len(z), generator=generator, device=generator.device)
+                keep_given = (draw >= self.given_dropout).to(z.device)
+                cond = with_given(cond, batch[2], keep=keep_given)
         loss = self.model.loss(z, cond, generator=generator)
-        self.log("loss", loss, prog_bar=True)
+        self.log("loss", loss, prog_bar=True, sync_dist=True)
         return loss
