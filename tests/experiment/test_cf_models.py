@@ -49,7 +49,7 @@ def test_foreign_factors_run_to_recommendations(tiny_copy, make_config, export, 
     counts = np.diff(pipeline.interactions.user_items.indptr)
     (stranger,) = unknown[counts[unknown] > 0]  # with a history, without a factor
     made = pipeline.generate(pipeline.factors.users[[stranger]].tolist(), decode=False)
-    assert not made.personal.any()
+    assert not made.personal.any() and made.can_fold_in is False
     assert stranger not in evaluated_users(run, pipeline)
     # nothing runs again, unless a file changes
     assert summaries(run, "fit-cf") == {"fit-cf": ""}
@@ -65,7 +65,7 @@ def test_pairs_of_what_does_not_fold_in_have_the_fitted_factor(tiny_copy, make_c
     run = Run(config=make_config(tiny_copy.folder.parent, *export))
     summaries(run, "fit-cf")
     factors = Factors.load(run.path("factors"))
-    _, conditions = training_pairs(run, LatentStore.open(run.path("latents")))
+    conditions = training_pairs(run, LatentStore.open(run.path("latents"))).factors
     user_idx, _ = read_interactions(run).pairs()
     known = user_idx[factors.known_users[user_idx]]  # no held-out item is in the train split
     np.testing.assert_array_equal(conditions, factors.user_factors[known])

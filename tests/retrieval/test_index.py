@@ -9,7 +9,8 @@ import pytest
 
 from ulrec.data.ids import IdMap
 from ulrec.errors import ArtefactError, DataError
-from ulrec.retrieval.index import METRICS, ItemIndex, Neighbours
+from ulrec.retrieval.index import ItemIndex, Neighbours
+from ulrec.retrieval.metric import METRICS
 
 every_metric = pytest.mark.parametrize("metric", METRICS)
 NUM_ITEMS, SIZE = 200, 12
@@ -123,7 +124,7 @@ def test_many_blocks(metric, vectors, queries, monkeypatch):
     exclude = [np.arange(row) for row in range(30)]
     whole = index.search(queries, k=5, exclude=exclude)
     monkeypatch.setattr("ulrec.retrieval.index.QUERIES_AT_ONCE", 7)
-    monkeypatch.setattr("ulrec.retrieval.index.NUMBERS_AT_ONCE", 1)
+    monkeypatch.setattr("ulrec.retrieval.metric.NUMBERS_AT_ONCE", 1)
     assert_same(index.search(queries, k=5, exclude=exclude), whole)
 
 

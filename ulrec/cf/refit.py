@@ -10,6 +10,7 @@ from ulrec.cf.align import align
 from ulrec.cf.base import EmbeddingModel, FactorModel, Recommender
 from ulrec.cf.registry import CFConfig, build, config_of
 from ulrec.data.factors import Factors
+from ulrec.data.identity import require_same_factors
 from ulrec.data.interactions import Interactions
 from ulrec.errors import DataError
 
@@ -68,6 +69,13 @@ def fold_in(start: Refit, interactions: Interactions) -> Refitted:
         raise DataError(
             f"{type(start.model).__name__} does not fold users in; refit with how='align'"
         )
+    require_same_factors(
+        start.old,
+        start.model.factors(),
+        what="the recommender does not give the factors that the generator was trained on",
+        remedy="take both from one run",
+        fields=("num_factors", "items"),
+    )
     model = start.model.refolded(interactions)
     return Refitted(model=model, factors=model.factors(), relation="folded_into")
 

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ulrec.checkpoint import new_artefact, open_artefact
+from ulrec.data.identity import FactorsIdentity, identity_of
 from ulrec.data.ids import IdMap
 from ulrec.errors import DataError
 
@@ -95,6 +96,11 @@ class Factors:
     def known_items(self) -> NDArray[np.bool_]:
         """Where an item has a factor, (num_items,)."""
         return np.asarray(self.item_factors.any(axis=1), dtype=np.bool_)
+
+    @property
+    def identity(self) -> FactorsIdentity:
+        """Model, id maps, dimension and norms: :mod:`ulrec.data.identity` tells two apart."""
+        return identity_of(self)
 
     def save(self, folder: str | Path, *, made_from: dict[str, str] | None = None) -> str:
         """Write the artefact and return its fingerprint."""

@@ -29,6 +29,9 @@ class Generation:
     personal
         False where nothing is known of the user (no history; no factor, where those are foreign)
         and nobody in particular was drawn for, (N,).
+    can_fold_in
+        Whether users' factors follow from their histories. If not, the condition of a training pair
+        had seen that pair: how well pictures fit what was trained on says little.
     """
 
     user_ids: NDArray[Any]
@@ -36,6 +39,7 @@ class Generation:
     latents: NDArray[np.float32]
     seeds: NDArray[np.int64]
     personal: NDArray[np.bool_]
+    can_fold_in: bool
 
 
 def sample_seeds(

@@ -1,15 +1,19 @@
-"""Nearest items of a catalogue: FAISS behind one class, exact and the same in every batch.
+"""Nearest items of a catalogue: FAISS behind one class, the same in every batch.
 
-faiss is imported at first use. Where torch is used in the same process, import torch before that
-(two OpenMP runtimes otherwise); nothing here imports torch.
+Small catalogues are searched exactly. In large ones a structure (:mod:`.structures`) proposes
+candidates, as many as reach a recall that was measured when the index was built; these are scored
+exactly. faiss is imported at first use. Where torch is used in the same process, import torch
+before that (two OpenMP runtimes otherwise); nothing here imports torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import yaml
@@ -19,19 +23,30 @@ from safetensors.numpy import save_file
 from ulrec.checkpoint import load_component, new_artefact, open_artefact, require_same
 from ulrec.data.ids import IdMap
 from ulrec.errors import DataError
+from ulrec.retrieval.calibrate import NEAREST, Calibration, calibrate, probes
+from ulrec.retrieval.metric import METRICS, Array, Metric, Rows, faiss, finite
+from ulrec.retrieval.scan import MARGIN, Allowed, Scan, kept
+from ulrec.retrieval.structures import (
+    AUTO,
+    FLAT,
+    STRUCTURES,
+    IndexConfig,
+    Structure,
+    choose,
+    flat_index,
+)
 
-__all__ = ["METRICS", "ItemIndex", "Metric", "Neighbours"]
+__all__ = ["EXACT", "ItemIndex", "Neighbours"]
 
 KIND = "index"
 QUERIES_AT_ONCE = 256
-# Candidates beyond k that are scored again, so that float32 noise at the edge decides nothing.
-MARGIN = 8
-# Of the candidates scored again at a time: 16 MiB of float32.
-NUMBERS_AT_ONCE = 2**22
+# A structure that is asked for more than this share of the catalogue is no quicker than a scan.
+SHARE_OF_SCAN = 0.05
 
-Array = NDArray[np.float32]
-Rows = NDArray[np.int64]
-Metric = Literal["cosine", "l2"]
+EXACT = IndexConfig(name=FLAT)
+"""Looks at every item."""
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,22 +79,30 @@ class ItemIndex:
         "cosine" or "l2".
     made_from
         Fingerprints of what the vectors come from ("latents", "projection").
+    structure
+        What proposes candidates; None where every item is looked at.
+    calibration
+        What was measured of the structure; None without one.
     """
 
     def __init__(
-        self, vectors: Array, items: IdMap, *, metric: Metric, made_from: Mapping[str, str]
+        self,
+        vectors: Array,
+        items: IdMap,
+        *,
+        metric: Metric,
+        made_from: Mapping[str, str],
+        structure: Structure | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
-        import faiss
-
         self.vectors = vectors
         self.items = items
         self.metric: Metric = metric
         self.made_from = dict(made_from)
-        self._flat = faiss.IndexFlat(vectors.shape[1], getattr(faiss, METRICS[metric].faiss_name))
-        self._flat.add(vectors)
-        # Equal scores are ordered by this key and not by row, which often follows age.
-        self._key = np.random.default_rng(0).permutation(len(items))
-        self._longest = float(np.linalg.norm(vectors, axis=1).max())
+        self.structure = structure
+        self.calibration = calibration
+        flat = flat_index(vectors, metric) if structure is None else structure.flat
+        self._scan = Scan(vectors, flat, metric)
 
     @classmethod
     def build(
@@ -89,6 +112,7 @@ class ItemIndex:
         *,
         metric: Metric,
         made_from: Mapping[str, str],
+        config: IndexConfig = EXACT,
     ) -> Self:
         """Index a catalogue.
 
@@ -102,12 +126,14 @@ class ItemIndex:
             "cosine" (vectors are scaled to length 1) or "l2".
         made_from
             Fingerprints of what the vectors come from: at least that of the latents, "latents".
+        config
+            Whether every item is looked at (by default), or what is to be reached without.
 
         Raises
         ------
         DataError
-            If there is no item, the map has another length, a vector is not finite, or one is zero
-            where the cosine is asked for.
+            If there is no item, the map has another length, a vector is not finite, one is zero
+            where the cosine is asked for, or the structure that ``config`` names misses its recall.
         """
         if metric not in METRICS:
             raise DataError(f"metric has to be one of {', '.join(METRICS)}, got {metric!r}")
@@ -115,16 +141,45 @@ class ItemIndex:
             raise DataError(
                 f"vectors have to be ({len(items)}, Q), a row for each item, got {vectors.shape}"
             )
-        prepared = METRICS[metric].prepare(_finite(vectors, "vectors"), "vectors")
-        return cls(prepared, items, metric=metric, made_from=made_from)
+        prepared = METRICS[metric].prepare(finite(vectors, "vectors"), "vectors")
+        name = choose(config, *prepared.shape)
+        if name == FLAT:
+            return cls(prepared, items, metric=metric, made_from=made_from)
+        structure = STRUCTURES[name].build(prepared, metric)
+        index = cls(prepared, items, metric=metric, made_from=made_from, structure=structure)
+        try:
+            index.calibration = index._calibrated(config.recall)
+        except DataError:
+            if config.name != AUTO:
+                raise
+            return cls(prepared, items, metric=metric, made_from=made_from)
+        return index
 
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def about(self) -> str:
+        """How it is searched, in a few words."""
+        if self.structure is None or self.calibration is None:
+            return "searched exactly"
+        return (
+            f"searched by {_name_of(self.structure)}, {self.calibration.recall:.4f} of the "
+            f"{NEAREST} nearest found"
+        )
+
     def search(
-        self, queries: Array, *, k: int, exclude: Sequence[Rows] | None = None
+        self,
+        queries: Array,
+        *,
+        k: int,
+        exclude: Sequence[Rows] | None = None,
+        among: Rows | Mask | None = None,
     ) -> Neighbours:
-        """Find the k nearest items of each query, exactly.
+        """Find the k nearest items of each query.
+
+        Exactly, but where the index has a structure: then with the recall of its calibration.
+        ``among`` is always searched exactly, and so is what excludes much of the catalogue.
 
         Parameters
         ----------
@@ -134,6 +189,9 @@ class ItemIndex:
             How many; where fewer items are left, the rest is -1.
         exclude
             For each query the rows that must not come back (seen items), in any order.
+        among
+            The rows of which alone some may come back (a category), or a mask (I,), for all
+            queries.
 
         Returns
         -------
@@ -145,7 +203,7 @@ class ItemIndex:
         ------
         DataError
             If ``k`` is below 1, the queries have another dimension, are not finite, or are zero
-            where the cosine is asked for, or ``exclude`` does not name rows for each of them.
+            where the cosine is asked for, or ``exclude`` or ``among`` do not name rows.
         """
         if k < 1:
             raise DataError(f"k has to be at least 1, got {k}")
@@ -155,33 +213,63 @@ class ItemIndex:
                 f"queries have to be (B, {size}) as the index, got {queries.shape}; project them "
                 "as the catalogue was"
             )
-        prepared = METRICS[self.metric].prepare(_finite(queries, "queries"), "queries")
+        prepared = METRICS[self.metric].prepare(finite(queries, "queries"), "queries")
         excluded = self._checked(exclude, len(queries))
+        allowed = None if among is None else Allowed.of(among, len(self))
         item_idx = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
-        for start in range(0, len(queries), QUERIES_AT_ONCE):
-            rows = np.arange(start, min(start + QUERIES_AT_ONCE, len(queries)))
-            width = min(k, len(self))
+        width = min(k, len(self) if allowed is None else allowed.count)
+        for start in range(0, len(queries) if width else 0, QUERIES_AT_ONCE):
+            rows = slice(start, min(start + QUERIES_AT_ONCE, len(queries)))
             item_idx[rows, :width], scores[rows, :width] = self._search_block(
-                prepared[rows], width, [excluded[row] for row in rows]
+                prepared[rows], width, excluded[rows], allowed
             )
         return Neighbours(item_idx=item_idx, scores=scores)
+
+    def on_gpu(self) -> Self:
+        """Return an index of the same items that searches exactly on the first GPU.
+
+        Its structure is left out: a GPU looks at every item quicker. Results are those of the
+        exact search on the CPU, where what the GPU proposes is scored again.
+
+        Raises
+        ------
+        DataError
+            If faiss is not a GPU build or sees no GPU.
+        """
+        if not hasattr(faiss(), "StandardGpuResources") or faiss().get_num_gpus() < 1:
+            raise DataError(
+                "faiss sees no GPU; `ulrec doctor` says why, pip install 'ulrec[gpu]' is needed"
+            )
+        other = copy.copy(self)
+        other.structure = other.calibration = None
+        other._scan = copy.copy(self._scan)
+        other._scan.gpu = faiss().index_cpu_to_gpu(
+            faiss().StandardGpuResources(), 0, self._scan.flat
+        )
+        return other
 
     def save(self, folder: str | Path) -> str:
         """Write the vectors, not faiss' own format, as one artefact; returns its fingerprint.
 
-        Reading a damaged or hostile faiss file can corrupt memory; vectors are only numbers.
+        Reading a damaged or hostile faiss file can corrupt memory; vectors are only numbers, and
+        so is what is kept of a structure.
         """
+        config: dict[str, Any] = {"index": FLAT, "metric": self.metric}
+        tensors: dict[str, NDArray[Any]] = {"vectors": self.vectors}
+        if self.structure is not None and self.calibration is not None:
+            config["index"] = _name_of(self.structure)
+            config["calibration"] = dataclasses.asdict(self.calibration)
+            tensors |= self.structure.tensors()
         with new_artefact(folder, kind=KIND, made_from=self.made_from) as temporary:
-            config = {"index": "flat", "metric": self.metric}
             (temporary / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-            save_file({"vectors": self.vectors}, temporary / "model.safetensors")
+            save_file(tensors, temporary / "model.safetensors")
             self.items.save(temporary / "items.parquet")
         return open_artefact(folder, kind=KIND, verify=False).fingerprint
 
     @classmethod
     def load(cls, folder: str | Path, *, made_from: Mapping[str, str] | None = None) -> Self:
-        """Read what :meth:`save` wrote and build the index anew.
+        """Read what :meth:`save` wrote.
 
         Parameters
         ----------
@@ -204,11 +292,19 @@ class ItemIndex:
                 got=known.get(name),
                 remedy="build the index again from these",
             )
+        config, vectors = component.config, component.tensors["vectors"]
+        structure, calibration = None, None
+        if config["index"] != FLAT:
+            kind = STRUCTURES[config["index"]]
+            structure = kind.restore(component.tensors, vectors, config["metric"])
+            calibration = Calibration(**config["calibration"])
         return cls(
-            component.tensors["vectors"],
+            vectors,
             IdMap.load(Path(folder) / "items.parquet"),
-            metric=component.config["metric"],
+            metric=config["metric"],
             made_from=known,
+            structure=structure,
+            calibration=calibration,
         )
 
     def _checked(self, exclude: Sequence[Rows] | None, num_queries: int) -> list[Rows]:
@@ -221,144 +317,66 @@ class ItemIndex:
             raise DataError(f"exclude has to hold rows 0 to {len(self) - 1} of the index")
         return unique
 
-    def _search_block(self, queries: Array, k: int, excluded: list[Rows]) -> tuple[Rows, Array]:
-        """Return rows and scores (B, k), looking further where the last places are in doubt."""
-        item_idx = np.empty((len(queries), k), np.int64)
-        scores = np.empty((len(queries), k), np.float32)
-        open_rows, margin = np.arange(len(queries)), MARGIN
-        while len(open_rows):
-            some = [excluded[row] for row in open_rows]
-            found = self._candidates(queries[open_rows], k + margin, some)
-            item_idx[open_rows], scores[open_rows] = found.item_idx[:, :k], found.scores[:, :k]
-            in_doubt = found.scores[:, k - 1] <= found.others_at_most
-            open_rows = open_rows[in_doubt & (found.others_at_most > -np.inf)]
-            margin *= 8
+    def _calibrated(self, recall: float) -> Calibration:
+        assert self.structure is not None
+        queries = METRICS[self.metric].prepare(probes(self.vectors), "points between items")
+        nothing = [np.empty(0, np.int64)] * len(queries)
+        k = min(NEAREST, len(self))
+        return calibrate(
+            lambda effort: self._proposed(queries, k, nothing, effort)[1],
+            self._scan.nearest(queries, k, nothing)[1],
+            efforts=self.structure.efforts,
+            target=recall,
+        )
+
+    def _search_block(
+        self, queries: Array, k: int, excluded: list[Rows], allowed: Allowed | None
+    ) -> tuple[Rows, Array]:
+        """Return rows and scores (B, k)."""
+        if self.calibration is None or allowed is not None:
+            return self._scan.nearest(queries, k, excluded, allowed)
+        item_idx, scores = self._proposed(queries, k, excluded, self.calibration.effort)
+        left = np.array([min(k, len(self) - len(rows)) for rows in excluded])
+        short = np.flatnonzero((item_idx >= 0).sum(axis=1) < left)
+        if len(short):
+            some = [excluded[row] for row in short]
+            item_idx[short], scores[short] = self._scan.nearest(queries[short], k, some)
         return item_idx, scores
 
-    def _candidates(self, queries: Array, width: int, excluded: list[Rows]) -> _Candidates:
-        """Return faiss' best ``width`` items that are not excluded, scored again and ordered."""
-        metric = METRICS[self.metric]
-        width = min(width, len(self))
-        depth = min(len(self), width + max(map(len, excluded)))
-        approximate, found = self._flat.search(queries, depth)
-        keep = _kept(found, excluded)
-        front = np.argsort(~keep, axis=1, kind="stable")[:, :width]  # the kept, in faiss' order
-        last = np.where(keep.sum(1) > width, front[:, -1], depth - 1)
-        edge = np.take_along_axis(approximate, last[:, None], 1)[:, 0]
-        others_at_most = metric.at_most(edge, queries, self._longest)
-        if depth == len(self):  # nothing was left out but by the width
-            others_at_most[keep.sum(1) <= width] = -np.inf
-        found, keep = np.take_along_axis(found, front, 1), np.take_along_axis(keep, front, 1)
-        scores = np.where(keep, _score(metric, queries, self.vectors, found), -np.inf)
-        order = np.lexsort((self._key[found], -scores), axis=1)
-        return _Candidates(
-            item_idx=np.take_along_axis(np.where(keep, found, -1), order, 1),
-            scores=np.take_along_axis(scores, order, 1),
-            others_at_most=others_at_most,
-        )
+    def _proposed(
+        self, queries: Array, k: int, excluded: list[Rows], effort: int
+    ) -> tuple[Rows, Array]:
+        """Return what the structure finds at an effort, (B, k); -1 where it finds too little."""
+        assert self.structure is not None
+        if not any(map(len, excluded)):
+            return self._nearest_of(queries, k, excluded, k + MARGIN, effort)
+        item_idx = np.full((len(queries), k), -1, np.int64)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        depths = k + MARGIN + _powers_of_two([len(rows) for rows in excluded])
+        for depth in np.unique(depths):  # its own: a query must not depend on the others
+            some = np.flatnonzero(depths == depth)
+            if depth <= max(SHARE_OF_SCAN * len(self), NEAREST + MARGIN):
+                item_idx[some], scores[some] = self._nearest_of(
+                    queries[some], k, [excluded[row] for row in some], int(depth), effort
+                )
+        return item_idx, scores
+
+    def _nearest_of(
+        self, queries: Array, k: int, excluded: list[Rows], depth: int, effort: int
+    ) -> tuple[Rows, Array]:
+        """Return the best (B, k) of ``depth`` candidates each."""
+        assert self.structure is not None
+        more = max(1.0, depth / (NEAREST + MARGIN))
+        found = self.structure.candidates(queries, min(depth, len(self)), int(more * effort))
+        rows, scores = self._scan.ranked(queries, found, kept(found, excluded))
+        return rows[:, :k], scores[:, :k]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Candidates:
-    """Candidates (B, W), the nearest first, and a bound (B,) on the score of all other items."""
-
-    item_idx: Rows
-    scores: Array
-    others_at_most: Array
+def _name_of(structure: Structure) -> str:
+    return next(name for name, kind in STRUCTURES.items() if kind is type(structure))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Metric:
-    """How vectors are made ready, scored exactly, and what faiss' number bounds.
-
-    ``at_most`` turns faiss' number of the last candidate into a bound on the exact score of every
-    item behind it, given the queries and the longest vector: faiss rounds in float32.
-    """
-
-    faiss_name: str
-    prepare: Callable[[Array, str], Array]
-    score: Callable[[Array, Array], Array]
-    at_most: Callable[[Array, Array, float], Array]
-
-
-def _score(metric: _Metric, queries: Array, vectors: Array, found: Rows) -> Array:
-    """Score items (B, W) for queries (B, Q) in pieces; a sum depends on its two vectors alone."""
-    scores = np.empty(found.shape, np.float32)
-    size = max(1, NUMBERS_AT_ONCE // (found.shape[1] * vectors.shape[1]))
-    for start in range(0, len(queries), size):
-        rows = slice(start, start + size)
-        scores[rows] = metric.score(queries[rows, None], vectors[found[rows]])
-    return scores
-
-
-def _kept(found: Rows, excluded: list[Rows]) -> NDArray[np.bool_]:
-    keep = np.ones(found.shape, bool)
-    for row, rows in enumerate(excluded):
-        if len(rows):
-            keep[row] = ~np.isin(found[row], rows, assume_unique=True)
-    return keep
-
-
-def _finite(vectors: Array, what: str) -> Array:
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        rows = ", ".join(map(str, bad[:3]))
-        raise DataError(f"{len(bad)} {what} hold NaN or infinity, such as rows {rows}; drop them")
-    return np.ascontiguousarray(vectors, dtype=np.float32)
-
-
-def _unit(vectors: Array, what: str) -> Array:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    zero = np.flatnonzero(length == 0)
-    if len(zero):
-        rows = ", ".join(map(str, zero[:3]))
-        raise DataError(
-            f"{len(zero)} {what} are zero, such as rows {rows}: they have no direction; use the "
-            "metric l2 or drop them"
-        )
-    return np.asarray(vectors / length, np.float32)
-
-
-def _as_they_are(vectors: Array, what: str) -> Array:
-    del what  # every finite vector has a place
-    return vectors
-
-
-def _product(queries: Array, vectors: Array) -> Array:
-    return np.asarray((queries * vectors).sum(-1), np.float32)
-
-
-def _minus_distance(queries: Array, vectors: Array) -> Array:
-    return np.asarray(-np.sqrt(((queries - vectors) ** 2).sum(-1)), np.float32)
-
-
-def _product_at_most(edge: Array, queries: Array, longest: float) -> Array:
-    return np.asarray(edge + _rounding(queries) * longest, np.float32)
-
-
-def _minus_distance_at_most(edge: Array, queries: Array, longest: float) -> Array:
-    """Bound from squared distances, which faiss takes as |q|^2 + |v|^2 - 2 q.v in large batches."""
-    scale = (np.linalg.norm(queries, axis=1) + longest) ** 2
-    squared = np.maximum(edge - _rounding(queries) * scale, 0.0)
-    return np.asarray(-np.sqrt(squared), np.float32)
-
-
-def _rounding(queries: Array) -> float:
-    """Return a generous float32 rounding error of a sum of Q products of numbers up to 1."""
-    return float(4 * np.finfo(np.float32).eps * np.sqrt(queries.shape[1]))
-
-
-METRICS: dict[str, _Metric] = {
-    "cosine": _Metric(
-        faiss_name="METRIC_INNER_PRODUCT",
-        prepare=_unit,
-        score=_product,
-        at_most=_product_at_most,
-    ),
-    "l2": _Metric(
-        faiss_name="METRIC_L2",
-        prepare=_as_they_are,
-        score=_minus_distance,
-        at_most=_minus_distance_at_most,
-    ),
-}
+def _powers_of_two(counts: list[int]) -> Rows:
+    """Round up to 0, 1, 2, 4, 8, ...: few sizes occur."""
+    array = np.array(counts, np.int64)
+    return np.where(array > 0, 2 ** np.ceil(np.log2(np.maximum(array, 1))).astype(np.int64), 0)
