@@ -17,6 +17,7 @@ from ulrec.pipeline import Pipeline, sample_seeds
 __all__ = ["Made", "between_items", "between_people", "draw"]
 
 CANDIDATES, LEVELS = 6, 4
+TEXT_GUIDANCE = 2.0
 
 Floats = NDArray[np.float32]
 
@@ -41,7 +42,7 @@ def draw(shown: Shown, person: Person, wish: Wish, *, number: int, waiting: Wait
     """
     away = None if person.away is None else person.away.tobytes()
     taste = (person.factor.tobytes(), away, person.is_known, person.row)
-    how = (wish.guidance, wish.quality, wish.seed, wish.surprising, number)
+    how = (wish.guidance, wish.quality, wish.seed, wish.surprising, wish.text, number)
 
     def make() -> Made:
         if not wish.surprising:
@@ -106,8 +107,16 @@ def _for_seeds(
         personal=np.full(num, person.is_known),
         away=None if person.away is None else np.tile(person.away, (num, 1)),
         guidance=wish.guidance,
+        shift=_shift(shown, wish, num),
         decode=decode,
     )
+
+
+def _shift(shown: Shown, wish: Wish, num: int) -> Floats | None:
+    """Return where the words of a wish move all of ``num`` latents, if there are any."""
+    if not wish.text:
+        return None
+    return TEXT_GUIDANCE * np.repeat(shown.fine.text_shift([wish.text]), num, axis=0)
 
 
 def _kept(shown: Shown, key: Hashable, make: Callable[[], Made], waiting: Waiting) -> Made:

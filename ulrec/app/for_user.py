@@ -15,7 +15,16 @@ from ulrec.app.loading import Shown
 from ulrec.app.people import Person, Taste, listed_users, user_of, visitor_of
 from ulrec.app.pictures import Card, encoded, heading, plain, row, row_html, tap
 from ulrec.app.sharing import Waiting
-from ulrec.app.state import ME, PICTURES, SOMEBODY, Wish, clear_taste, keep_taste, taste
+from ulrec.app.state import (
+    LONGEST_TEXT,
+    ME,
+    PICTURES,
+    SOMEBODY,
+    Wish,
+    clear_taste,
+    keep_taste,
+    taste,
+)
 from ulrec.data.schema import CATEGORY, ITEM_ID, SCORE
 from ulrec.errors import DataError
 
@@ -86,7 +95,18 @@ def _settings(shown: Shown) -> Wish:
         bind="query-params",
         help="Of six drawings each, the one the model finds the least likely. Takes longer.",
     )
+    text = ""
+    if shown.has_text:
+        text = st.text_input(
+            "In words",
+            key="text",
+            bind="query-params",
+            max_chars=LONGEST_TEXT,
+            placeholder="blue animal",
+            help="Pulls the pictures towards what the words say, beside what the person likes.",
+        )
     return Wish(
+        text=text.strip(),
         surprising=bool(surprising),
         guidance=float(guidance),
         seed=int(seed),
@@ -263,7 +283,7 @@ def _take_away(shown: Shown, person: Person, wish: Wish, made: list[Made]) -> No
         icon=":material/download:",
         on_click="ignore",
     )
-    if wish.surprising:
+    if wish.surprising or wish.text:
         return
     with st.expander("The same in Python", icon=":material/code:"):
         st.code(_recipe(shown, person, wish, len(made)), language="python")

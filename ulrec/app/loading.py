@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -68,6 +69,12 @@ class Shown:
     def has_prior(self) -> bool:
         """Whether bits can be told."""
         return (self.folder / "prior" / "manifest.json").is_file()
+
+    @property
+    def has_text(self) -> bool:
+        """Whether texts can steer: the run has embeddings, and their model can be loaded."""
+        made = (self.folder / "text_features" / "manifest.json").is_file()
+        return made and importlib.util.find_spec("open_clip") is not None
 
     def card(self, item_id: Any, *, captioned: bool = True) -> Card:
         """Return an item's picture with its name."""
@@ -145,7 +152,8 @@ def _as_configured(pipeline: Pipeline) -> float:
 def _with_steps(pipeline: Pipeline, base: int, decoder: int) -> Pipeline:
     other = copy.copy(pipeline)
     other.sampler = dataclasses.replace(pipeline.sampler, num_steps=base)
-    other.decoder = dataclasses.replace(pipeline.decoder, num_steps=decoder)
+    if pipeline.decoder.levels is None:  # whose levels are placed takes few steps already
+        other.decoder = dataclasses.replace(pipeline.decoder, num_steps=decoder)
     return other
 
 

@@ -15,6 +15,7 @@ from ulrec.app.loading import Shown
 from ulrec.app.people import Person, Taste, known_ids, listed_users, user_of, visitor_of
 
 __all__ = [
+    "LONGEST_TEXT",
     "ME",
     "PICTURES",
     "SOMEBODY",
@@ -35,17 +36,19 @@ LIKE, DISLIKE, ITEM, TASTE = "like", "dislike", "item", "taste"
 SOMEBODY, ME = "A user", "Me"
 PICTURES, MOST_PICTURES = 4, 12
 LARGEST = 1e4
+LONGEST_TEXT = 80
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """How to draw: guidance, seed, quality, how many pictures, and whether they may surprise."""
+    """How to draw: guidance, seed, quality, how many pictures, surprising or not, and words."""
 
     guidance: float
     seed: int = 0
     quality: Quality = "Fine"
     pictures: int = PICTURES
     surprising: bool = False
+    text: str = ""
 
 
 def person_in_url(shown: Shown) -> Person | None:
@@ -72,6 +75,7 @@ def wish_in_url(shown: Shown) -> Wish:
         quality="Fast" if st.query_params.get("quality") == "Fast" else "Fine",
         pictures=min(int(_number("pictures", PICTURES)) or PICTURES, MOST_PICTURES),
         surprising=shown.has_prior and st.query_params.get("surprise") == "true",
+        text=st.query_params.get("text", "")[:LONGEST_TEXT].strip() if shown.has_text else "",
     )
 
 
