@@ -1,5 +1,6 @@
 """A whole run at tiny size, made once and shared by the tests that look at runs."""
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,3 +61,10 @@ def tiny_copy(tiny_run: Run, tmp_path: Path) -> Run:
     run = Run(config=tiny_config(tmp_path))
     shutil.copytree(tiny_run.folder, run.folder)
     return run
+
+
+@pytest.fixture(scope="session")
+def open_clip_installed() -> None:
+    """Skip what needs open_clip where it is not: ``pip install 'ulrec[clip]'`` (``dev`` has it)."""
+    if importlib.util.find_spec("open_clip") is None:
+        pytest.skip("open_clip is not installed: pip install 'ulrec[clip]'")

@@ -25,7 +25,7 @@ def test_generate_has_shapes_and_names(pipeline):
     assert made.media.shape == (6, 3, 1, 16, 16) and made.media.dtype == np.uint8
     assert made.latents.shape == (6, 4, 1, 4, 4)
     assert made.user_ids.tolist() == [u for u in users for _ in range(2)]
-    assert len(set(made.seeds.tolist())) == 6
+    assert len(set(made.seeds.tolist())) == 6 and made.can_fold_in is True
 
 
 def test_generate_does_not_depend_on_the_company(pipeline):

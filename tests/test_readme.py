@@ -17,7 +17,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_python_of_the_readme_runs(tiny_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks("python")
+    code = "\n".join(blocks("python"))
     assert '"runs/quickstart"' in code
     names: dict[str, object] = {}
     exec(code.replace('"runs/quickstart"', repr(str(tiny_run.folder))), names)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ulrec import __version__
 from ulrec.config import load_config
-from ulrec.errors import Interrupted, MissingExtraError, ULRecError
+from ulrec.errors import ConfigError, Interrupted, MissingExtraError, ULRecError
 
 __all__ = ["main"]
 
@@ -39,6 +39,7 @@ From a catalogue and its interactions to pictures made for one user:
   ulrec compare runs/one runs/other                  what differs, with paired tests
   ulrec init FOLDER --interactions TABLE             a configuration for one's own catalogue
   ulrec describe configs/quickstart.yaml             parameters, FLOPs, memory: what it costs
+  ulrec sweep --config CONFIG --loss-factors 7 14 28  rate and distortion over seeds, with codecs
   ulrec doctor                                       versions, devices, and what is missing
 
 A configuration says only what differs from the defaults; key.sub=value overrides it. Everything of
@@ -84,6 +85,15 @@ def _parser() -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=stage.help, description=f"{stage.help}.")
         _add_config(one)
         one.set_defaults(handler=lambda options, name=name: _run(options, [name]))
+        if name == "generate":
+            one.add_argument("--out", type=Path, help="write what is drawn as files into a folder")
+            one.add_argument(
+                "--format",
+                choices=("png", "webp", "gif", "mp4"),
+                help="of the files: png for pictures and webp for clips by default",
+            )
+            one.add_argument("--fps", type=float, default=8.0, help="frames a second of clips")
+            one.set_defaults(handler=_generate)
     init = commands.add_parser("init", help="look at a catalogue of one's own; propose a --config")
     init.add_argument("media", type=Path, metavar="FOLDER", help="of pictures, nested or not")
     init.add_argument("--interactions", type=Path, help="csv, tsv, parquet: who chose what, when")
@@ -114,6 +124,26 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("overrides", nargs="*", metavar="key.sub=value")
     cost.add_argument("--images", type=int, default=1_000_000, help="that training is counted for")
     cost.set_defaults(handler=_describe)
+    rates = commands.add_parser("sweep", help="stage 1 at several prices: rate and distortion")
+    _add_config(rates)
+    rates.add_argument("--loss-factors", required=True, type=float, nargs="+", metavar="C_LF")
+    rates.add_argument("--biases", type=float, nargs="+", metavar="B_X", help="the configuration's")
+    rates.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    rates.add_argument("--samples", type=int, default=0, help="of a base, for gFD; 0 trains none")
+    rates.add_argument("--out", type=Path, default=Path("runs/sweep"))
+    rates.set_defaults(handler=_sweep)
+    tune = commands.add_parser(
+        "tune-cf", help="choose hyper-parameters of collaborative filtering on validation"
+    )
+    _add_config(tune)
+    tune.add_argument("--models", nargs="+", metavar="MODEL", help="the configuration's cf.model")
+    tune.add_argument("--search", default="random", help="random or grid")
+    tune.add_argument("--trials", type=int, default=20, help="of each model, its settings first")
+    tune.add_argument("--schedule", default="plain", help="plain, or halving over iterations")
+    tune.add_argument("--metric", default="recall@20", help="that chooses: recall@20 or ndcg@10")
+    tune.add_argument("--part", default="validation", help="the test part is refused")
+    tune.add_argument("--seed", type=int, default=0)
+    tune.set_defaults(handler=_tune_cf)
     doctor = commands.add_parser("doctor", help="versions, devices, and what is missing")
     doctor.set_defaults(handler=_doctor)
     demo = commands.add_parser("demo", help="show a run in the browser (Streamlit)")
@@ -145,10 +175,28 @@ def _run(options: argparse.Namespace, names: list[str]) -> int:
         sys.stdout.flush()
 
     known = {**STAGES, **EXTRA_STAGES}
-    run_stages(run, [known[name] for name in names], report=report)
+    stages = [known[name] for name in names]
+    if not any(stage.wanted(run.config) for stage in stages):
+        raise ConfigError(f"this configuration leaves {names[0]} out; it is: {stages[0].help}")
+    run_stages(run, stages, report=report)
     if "report" in names:
         sys.stdout.write(f"open {run.path('report.html')}\n")
     return EXIT_OK
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from ulrec.experiment.config import RunConfig
+    from ulrec.experiment.files import write_generated
+    from ulrec.experiment.runner import Run
+
+    if options.format is not None and options.out is None:
+        raise ConfigError("--format is that of files; say where they go with --out FOLDER")
+    code = _run(options, ["generate"])
+    if options.out is not None:
+        run = Run(config=load_config(RunConfig, options.config, options.overrides))
+        told = write_generated(run, options.out, kind=options.format, fps=options.fps)
+        sys.stdout.write(f"{told}\n")
+    return code
 
 
 def _init(options: argparse.Namespace) -> int:
@@ -194,6 +242,48 @@ def _describe(options: argparse.Namespace) -> int:
 
     config = load_config(RunConfig, options.config, options.overrides)
     sys.stdout.write(f"{describe(config, num_images=options.images)}\n")
+    return EXIT_OK
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from ulrec.experiment.config import RunConfig
+    from ulrec.experiment.sweep import SweepConfig, sweep
+
+    config = load_config(RunConfig, options.config, options.overrides)
+    biases = options.biases or [config.latents.model.autoencoder.bias_x]
+    swept = SweepConfig(
+        loss_factors=tuple(options.loss_factors),
+        biases=tuple(biases),
+        seeds=tuple(options.seeds),
+        samples=options.samples,
+    )
+    sys.stdout.write(f"{sweep(config, swept, options.out)}\n")
+    sys.stdout.write(f"plot: {options.out / 'sweep.png'}\n")
+    return EXIT_OK
+
+
+def _tune_cf(options: argparse.Namespace) -> int:
+    from ulrec.evaluation.cells import text_table
+    from ulrec.experiment.config import RunConfig
+    from ulrec.experiment.runner import Run, run_stages
+    from ulrec.experiment.stages import STAGES
+    from ulrec.experiment.tune_cf import TuneConfig, tune_cf
+
+    run = Run(config=load_config(RunConfig, options.config, options.overrides))
+    config = TuneConfig(
+        models=tuple(options.models or [run.config.cf.model]),
+        search=options.search,
+        num_trials=options.trials,
+        schedule=options.schedule,
+        metric=options.metric,
+        part=options.part,
+        seed=options.seed,
+    )
+    run_stages(run, [STAGES["prepare"]], report=lambda result: None)
+    tuned = tune_cf(run, config)
+    about = f"{tuned.num_users} users, {config.part} part, seed {config.seed}; by {config.metric}"
+    sys.stdout.write(f"{text_table(tuned.table)}\n\n{about}\n\n{tuned.yaml}\n")
+    sys.stdout.write(f"protocol and all trials: {tuned.folder}\n")
     return EXIT_OK
 
 

@@ -15,10 +15,13 @@ import numpy as np
 import torch
 from scipy import linalg
 from threadpoolctl import threadpool_limits
-from torchmetrics.image.fid import _compute_fid
 
 from ulrec.evaluation.features import FeatureStatistics
 from ulrec.evaluation.fidelity import frechet_distance_of_statistics
+from ulrec.features.torchvision_schemas import declare_schemas
+
+declare_schemas()  # before torchmetrics: it imports torchvision where there is one
+from torchmetrics.image.fid import _compute_fid  # noqa: E402
 
 
 def sets(rows: int, dim: int) -> list[FeatureStatistics]:

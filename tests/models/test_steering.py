@@ -1,4 +1,4 @@
-"""Towards one condition and away from another: the formula, and that a base follows it."""
+"""Towards some conditions and away from others: the formula, and that a base follows it."""
 
 import pytest
 import torch
@@ -6,35 +6,60 @@ import torch
 from ulrec.conditioning.user import UserConditioner, UserConditionerConfig
 from ulrec.diffusion.sampler import SamplerConfig
 from ulrec.models.base import Base, BaseConfig
-from ulrec.models.steering import sample_away, towards_and_away
+from ulrec.models.steering import Pull, pulled, sample_pulled
 from ulrec.networks.transformer import TransformerConfig
 
 SHAPE = (4, 1, 4, 4)
+NULL, TO, OTHER, AWAY = 1.0, 3.0, 5.0, 10.0
 
 
 def constant(x_t: torch.Tensor, logsnr: torch.Tensor, cond: float) -> torch.Tensor:
     return torch.full_like(x_t, cond)
 
 
+def answer(pulls, *, logsnr: float = 0.0, until: float = float("inf"), num: int = 2):
+    pulls = [Pull(cond, torch.tensor(weight).expand(num)) for cond, weight in pulls]
+    steered = pulled(constant, NULL, pulls, until=until)
+    return steered(torch.zeros(num, 3), torch.full((num,), logsnr), None)
+
+
 @pytest.mark.parametrize(
-    ("scale", "weight", "expected"),
+    ("pulls", "expected"),
     [
-        (0.0, 0.5, 1.0),  # null alone
-        (2.0, 0.0, 5.0),  # 1 + 2 (3 - 1)
-        (2.0, 0.5, -4.0),  # 1 + 2 ((3 - 1) - 0.5 (10 - 1))
-        (1.0, 1.0, -6.0),  # 1 + (3 - 10)
+        ([(TO, 0.0)], 1.0),  # null alone
+        ([(TO, 1.0)], 3.0),  # the condition alone
+        ([(TO, 2.0)], 5.0),  # 1 + 2 (3 - 1)
+        ([(TO, 2.0), (AWAY, -1.0)], -4.0),  # 1 + 2 (3 - 1) - (10 - 1)
+        ([(TO, 2.0), (OTHER, 0.5)], 7.0),  # 1 + 2 (3 - 1) + (5 - 1) / 2
+        ([(AWAY, -1.0)], -8.0),  # 1 - (10 - 1)
     ],
 )
-def test_the_formula(scale: float, weight: float, expected: float) -> None:
-    steered = towards_and_away(constant, 1.0, 10.0, scale=scale, weight=weight)
-    answer = steered(torch.zeros(2, 3), torch.zeros(2), 3.0)
-    torch.testing.assert_close(answer, torch.full((2, 3), expected))
+def test_the_formula(pulls: list[tuple[float, float]], expected: float) -> None:
+    torch.testing.assert_close(answer(pulls), torch.full((2, 3), expected))
 
 
-def test_above_the_end_of_guidance_the_condition_stands_alone() -> None:
-    steered = towards_and_away(constant, 1.0, 10.0, scale=2.0, weight=0.5, until=0.0)
-    assert steered(torch.zeros(1, 1), torch.ones(1), 3.0).item() == 3.0
-    assert steered(torch.zeros(1, 1), -torch.ones(1), 3.0).item() == -4.0
+@pytest.mark.parametrize(
+    ("pulls", "expected"),
+    [
+        ([(TO, 2.0)], 3.0),
+        ([(TO, 2.0), (AWAY, -1.0)], 3.0),
+        ([(TO, 6.0), (OTHER, 2.0)], 3.5),  # (6 x 3 + 2 x 5) / 8
+        ([(AWAY, -1.0)], 1.0),
+        ([(TO, 0.0)], 1.0),
+    ],
+)
+def test_above_the_end_of_guidance_what_pulls_stands_alone(
+    pulls: list[tuple[float, float]], expected: float
+) -> None:
+    above = answer(pulls, logsnr=1.0, until=0.0)
+    torch.testing.assert_close(above, torch.full((2, 3), expected))
+    assert torch.equal(answer(pulls, logsnr=-1.0, until=0.0), answer(pulls))
+
+
+def test_each_sample_has_a_weight_of_its_own() -> None:
+    steered = pulled(constant, NULL, [Pull(TO, torch.tensor([0.0, 1.0, 4.0]))])
+    found = steered(torch.zeros(3, 2), torch.zeros(3), None)
+    assert found[:, 0].tolist() == [1.0, 3.0, 9.0]
 
 
 @pytest.fixture
@@ -45,26 +70,31 @@ def model() -> tuple[Base, UserConditioner]:
     for parameter in base.parameters():  # past the zeros of new layers
         torch.nn.init.normal_(parameter, std=0.05)
     config = UserConditionerConfig(num_factors=3, num_tokens=2, width=16, hidden=8)
-    return base, UserConditioner(config)
+    return base.eval(), UserConditioner(config)
 
 
-def test_nothing_to_keep_away_from_is_plain_guidance(model: tuple[Base, UserConditioner]) -> None:
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])
+def test_one_condition_is_plain_guidance_to_the_bit(
+    model: tuple[Base, UserConditioner], guidance: float
+) -> None:
     base, conditioner = model
     cond, null = conditioner(torch.randn(2, 3)), conditioner.null(2)
+    sampler = SamplerConfig(num_steps=3, guidance_until=2.0)
+    plain = base.sample(cond, null=null, guidance=guidance, seeds=[1, 2], sampler=sampler)
+    pulls = [Pull(cond, torch.full((2,), guidance))]
+    found = sample_pulled(base, pulls, null=null, seeds=[1, 2], sampler=sampler)
+    assert torch.equal(found.x_0, plain.x_0)
+    assert torch.equal(found.x_hat, plain.x_hat)
+
+
+def test_what_says_nothing_neither_pulls_nor_pushes(model: tuple[Base, UserConditioner]) -> None:
+    base, conditioner = model
+    cond, null, weight = conditioner(torch.randn(2, 3)), conditioner.null(2), torch.ones(2)
     sampler = SamplerConfig(num_steps=3)
-    plain = base.sample(cond, null=null, guidance=2.0, seeds=[1, 2], sampler=sampler)
-    away = sample_away(
-        base,
-        cond,
-        null=null,
-        away=null,
-        guidance=2.0,
-        weight=0.5,
-        seeds=[1, 2],
-        sampler=sampler,
-    )
-    torch.testing.assert_close(away.x_0, plain.x_0)
-    torch.testing.assert_close(away.x_hat, plain.x_hat)
+    draw = {"null": null, "seeds": [1, 2], "sampler": sampler}
+    alone = sample_pulled(base, [Pull(cond, 2 * weight)], **draw)
+    both = sample_pulled(base, [Pull(cond, 2 * weight), Pull(null, -weight)], **draw)
+    torch.testing.assert_close(both.x_0, alone.x_0)
 
 
 def test_a_dislike_moves_the_draw_and_seeds_are_counted(
@@ -72,22 +102,18 @@ def test_a_dislike_moves_the_draw_and_seeds_are_counted(
 ) -> None:
     base, conditioner = model
     cond, away = conditioner(torch.randn(2, 3)), conditioner(torch.randn(2, 3))
-    null, sampler = conditioner.null(2), SamplerConfig(num_steps=3)
+    draw = {"null": conditioner.null(2), "sampler": SamplerConfig(num_steps=3)}
     drawn = [
-        sample_away(
+        sample_pulled(
             base,
-            cond,
-            null=null,
-            away=away,
-            guidance=2.0,
-            weight=weight,
+            [Pull(cond, torch.full((2,), 2.0)), Pull(away, torch.full((2,), weight))],
             seeds=[1, 2],
-            sampler=sampler,
+            **draw,
         ).x_hat
-        for weight in (0.0, 1.0)
+        for weight in (0.0, -2.0)
     ]
     assert (drawn[0] - drawn[1]).abs().max() > 1e-4
     with pytest.raises(ValueError, match="one seed for each of 2"):
-        sample_away(
-            base, cond, null=null, away=away, guidance=2.0, weight=1.0, seeds=[1], sampler=sampler
-        )
+        sample_pulled(base, [Pull(cond, torch.ones(2))], seeds=[1], **draw)
+    with pytest.raises(ValueError, match="at least one condition"):
+        sample_pulled(base, [], seeds=[1], **draw)

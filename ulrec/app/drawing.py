@@ -17,7 +17,7 @@ from ulrec.pipeline import Pipeline, sample_seeds
 __all__ = ["Made", "between_items", "between_people", "draw"]
 
 CANDIDATES, LEVELS = 6, 4
-TEXT_GUIDANCE = 2.0
+TEXT_GUIDANCE = 1.0
 
 Floats = NDArray[np.float32]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ulrec.cf.registry import CFConfig
+from ulrec.conditioning.sources import SourcesConfig
 from ulrec.conditioning.user import UserConditionerConfig
 from ulrec.data.media import MediaConfig
 from ulrec.data.simulate import SimulationConfig
@@ -14,8 +15,10 @@ from ulrec.diffusion.weighting import Weighting
 from ulrec.models.unified import UnifiedConfig
 from ulrec.networks.transformer import TransformerConfig
 from ulrec.retrieval.query import QueryConfig
+from ulrec.retrieval.structures import IndexConfig
 from ulrec.training.datamodule import AugmentConfig
 from ulrec.training.fit import FitConfig
+from ulrec.training.stability import CollapseConfig
 
 __all__ = [
     "BaseStage",
@@ -23,9 +26,12 @@ __all__ = [
     "DataStage",
     "EvaluateStage",
     "GenerateStage",
+    "HybridStage",
     "IndexStage",
     "LatentsStage",
+    "PriorSamplesStage",
     "RunConfig",
+    "TextStage",
 ]
 
 
@@ -77,6 +83,8 @@ class LatentsStage:
         to ask for the same networks. None starts from nothing.
     model, fit, augment
         The model, how it is trained, and how the pictures vary meanwhile.
+    collapse
+        When the training is stopped because the latent carries nothing; null never stops it.
     """
 
     pretrained: str | None = None
@@ -84,6 +92,7 @@ class LatentsStage:
     model: UnifiedConfig = UnifiedConfig()
     fit: FitConfig = FitConfig()
     augment: AugmentConfig = AugmentConfig()
+    collapse: CollapseConfig | None = CollapseConfig()
 
     def __post_init__(self) -> None:
         if self.pretrained is not None and self.start_from is not None:
@@ -91,6 +100,26 @@ class LatentsStage:
                 f"pretrained '{self.pretrained}' is used as it is, start_from '{self.start_from}' "
                 "is trained on; set one of them"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextStage:
+    """What items say and show, by a CLIP model: to search by text and to steer by it.
+
+    Attributes
+    ----------
+    pretrained
+        A shipped CLIP model ("emoji_clip") or a component folder; with ``model`` a tag of
+        open_clip's or a file of weights. None leaves the stage out.
+    model
+        An architecture of open_clip's, such as "ViT-B-32".
+    template
+        What is said of an item: columns of the catalogue in braces.
+    """
+
+    pretrained: str | None = None
+    model: str | None = None
+    template: str = "{name}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,10 +132,20 @@ class BaseStage:
         A shipped unconditional base ("emoji32"), or one in a folder written by ``ulrec export``, to
         start users from: network, weighting and unconditional then say nothing. It has to be that
         of the run's autoencoder. None trains one.
+    start_from
+        Such a base whose weights the unconditional training starts from, of any autoencoder;
+        ``network`` has to ask for the same, but for layers in time. None starts from nothing.
     network, weighting
         Of the base.
+    given_frames
+        Frames of media that the conditional base learns to go on from; 0 for none.
+    given_dropout
+        Share of its training samples that are given none, for guidance.
     conditioner
         Of users; ``num_factors`` and ``latent_shape`` are taken from factors and latents.
+    sources
+        Beside users, which ``conditioner`` configures: examples, category, text. None by default.
+        The lengths of vectors, shapes and names are taken from the data.
     unconditional, conditional
         How each of the two is trained.
     conditional_weighting
@@ -115,19 +154,41 @@ class BaseStage:
     """
 
     pretrained: str | None = None
+    start_from: str | None = None
     network: TransformerConfig = TransformerConfig(width=160, depth=4)
     weighting: Weighting = Weighting(name="sigmoid", bias=-4.0)
+    given_frames: int = 0
+    given_dropout: float = 0.5
     conditioner: UserConditionerConfig = UserConditionerConfig()
+    sources: SourcesConfig = SourcesConfig()
     unconditional: FitConfig = FitConfig(batch_size=64)
     conditional: FitConfig = FitConfig(batch_size=64)
     conditional_weighting: Weighting | None = None
 
+    def __post_init__(self) -> None:
+        if self.pretrained is not None and self.start_from is not None:
+            raise ValueError(
+                f"pretrained '{self.pretrained}' is used as it is, start_from '{self.start_from}' "
+                "is trained on; set one of them"
+            )
+        if not 0 <= self.given_dropout <= 1:
+            raise ValueError(f"given_dropout has to lie in [0, 1], got {self.given_dropout}")
+        if self.sources.user is not None:
+            raise ValueError("users are configured by base.conditioner, not by base.sources.user")
+        for name, source in self.sources.named().items():
+            if source.width != self.conditioner.width:
+                raise ValueError(
+                    f"the tokens of all sources need one width, got {source.width} of {name} and "
+                    f"{self.conditioner.width} of base.conditioner"
+                )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexStage:
-    """What latents are searched by."""
+    """What latents are searched by, and whether every one is looked at."""
 
     query: QueryConfig = QueryConfig()
+    structure: IndexConfig = IndexConfig()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,6 +273,58 @@ class CurveStage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HybridStage:
+    """How a hybrid is fitted, on validation users that are not among the evaluated ones.
+
+    Attributes
+    ----------
+    num_users
+        Users with a history and validation interactions, drawn at random; fewer if there are fewer.
+    per_user
+        Generated for each, at the guidance and by the sampler of ``generate``.
+    steps
+        Weights are multiples of 1 / steps.
+    betas
+        Weights of popularity that are tried for the likelihood.
+    """
+
+    num_users: int = 300
+    per_user: int = 1
+    steps: int = 10
+    betas: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+
+    def __post_init__(self) -> None:
+        if min(self.num_users, self.per_user, self.steps) < 1:
+            raise ValueError(
+                f"num_users, per_user and steps have to be at least 1, got {self.num_users}, "
+                f"{self.per_user} and {self.steps}"
+            )
+        if not self.betas or min(self.betas) < 0:
+            raise ValueError(f"betas have to be numbers from 0, got {self.betas}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriorSamplesStage:
+    """What is drawn from the stage-1 prior, to see what the second stage is for.
+
+    Attributes
+    ----------
+    num
+        Pictures.
+    sampler, decoder
+        How latents are drawn, and how they are decoded.
+    """
+
+    num: int = 200
+    sampler: SamplerConfig = SamplerConfig(num_steps=50)
+    decoder: SamplerConfig = SamplerConfig(num_steps=25)
+
+    def __post_init__(self) -> None:
+        if self.num < 2:
+            raise ValueError(f"num has to be at least 2, got {self.num}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
     """A run: ``folder``/``name`` is where everything goes, ``seed`` starts all randomness."""
 
@@ -220,12 +333,15 @@ class RunConfig:
     seed: int = 0
     data: DataStage = DataStage()
     latents: LatentsStage = LatentsStage()
+    text: TextStage = TextStage()
     cf: CFConfig = field(default_factory=CFConfig)
     base: BaseStage = BaseStage()
     index: IndexStage = IndexStage()
     generate: GenerateStage = GenerateStage()
     evaluate: EvaluateStage = EvaluateStage()
     curve: CurveStage = CurveStage()
+    prior_samples: PriorSamplesStage = PriorSamplesStage()
+    hybrid: HybridStage = HybridStage()
 
     def __post_init__(self) -> None:
         media, model = self.data.media, self.latents.model.autoencoder
@@ -233,6 +349,11 @@ class RunConfig:
             (media.frames, media.height, media.width),
             (model.frames, model.height, model.width),
         ]
+        if not 0 <= self.base.given_frames < media.frames:
+            raise ValueError(
+                f"base.given_frames has to lie in 0 .. {media.frames - 1}, below data.media.frames "
+                f"{media.frames}; got {self.base.given_frames}"
+            )
         if sizes[0] != sizes[1]:
             raise ValueError(
                 f"data.media prepares (F, H, W) = {sizes[0]}, latents.model.autoencoder takes "

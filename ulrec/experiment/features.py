@@ -61,10 +61,11 @@ def reconstruct_heldout(run: Run, media: MediaStore) -> NDArray[np.uint8]:
     autoencoder, _ = load_autoencoder(run.path("autoencoder"))
     latents = LatentStore.open(run.path("latents"))
     seeds = sample_seeds(run.config.seed, rows, np.zeros_like(rows))
+    at_once = max(1, 64 // media.media.shape[2])
     parts = []
     with tqdm(total=len(rows), desc="reconstruct", unit="picture", disable=None) as bar:
-        for start in range(0, len(rows), 64):
-            part = slice(start, start + 64)
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
             z = torch.from_numpy(np.array(latents.z[rows[part]]))
             eps = NoiseSource(seeds[part].tolist(), z.shape[1:], device="cpu")()
             x = autoencoder.decode(

@@ -49,7 +49,7 @@ def judge_motion(judge: Judge, tables: Tables, headline: Headline) -> None:
     backbone = judge.protocol.backbone
     note = (
         f"KID-{backbone}-clip against the {len(train)} train clips: the mean of the frames' "
-        f"{backbone} features and, beside it, their root mean square change between frames; no FVD. "
+        f"{backbone} features and, beside it, their rms change between frames; no FVD. "
         "energy: mean square change from frame to frame of pictures averaged over cells of 4x4, "
         "border: variance over time of the outermost pixels; both over those of real held-out "
         "clips, with bootstrap intervals. Shuffled frames are real held-out clips out of order."

@@ -72,6 +72,8 @@ class Stage:
         Names of artefacts that it reads where they are there.
     files
         Files from outside that it reads.
+    wanted
+        Whether a configuration asks for it; it is left out of a run otherwise.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Stage:
     outputs: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     files: Callable[[RunConfig], Sequence[Path]] = lambda config: ()
+    wanted: Callable[[RunConfig], bool] = lambda config: True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +100,11 @@ class StageResult:
 def run_stages(
     run: Run, stages: Sequence[Stage], *, report: Callable[[StageResult], None]
 ) -> list[StageResult]:
-    """Run stages in order, skipping what is up to date, and report each as it ends."""
+    """Run the stages that are wanted in order, skipping what is up to date; report each."""
     run.folder.mkdir(parents=True, exist_ok=True)
     write_text(run.path("config.yaml"), to_yaml(run.config))
     results = []
-    for stage in stages:
+    for stage in (stage for stage in stages if stage.wanted(run.config)):
         result = _run_stage(run, stage)
         report(result)
         results.append(result)

@@ -49,6 +49,19 @@ def _pretrained(name_in: Callable[[RunConfig], str | None]) -> Callable[[RunConf
     return files
 
 
+def _clip_files(config: RunConfig) -> list[Path]:
+    """Return what identifies the CLIP model of a run, where that is a file."""
+    from ulrec.features.open_clip import weight_files
+
+    return weight_files(config.text.pretrained) if config.text.pretrained is not None else []
+
+
+def _text_features(config: RunConfig) -> list[Path]:
+    """Return what identifies the run's embeddings of texts, where the base listens to them."""
+    folder = Path(config.folder) / config.name / "text_features"
+    return [] if config.base.sources.text is None else [folder / MANIFEST]
+
+
 _ALL: tuple[Stage, ...] = (
     Stage(
         name="prepare",
@@ -62,7 +75,7 @@ _ALL: tuple[Stage, ...] = (
         name="train-latents",
         help="stage 1 of Unified Latents: encoder, prior and decoder under one objective",
         run=_lazily("train_latents", "train_latents"),
-        settings=lambda config: _plain(config.latents),
+        settings=lambda config: _plain(dataclasses.replace(config.latents, collapse=None)),
         inputs=("media", "items"),
         outputs=("autoencoder", "prior"),
         files=_pretrained(lambda c: c.latents.pretrained or c.latents.start_from),
@@ -74,6 +87,16 @@ _ALL: tuple[Stage, ...] = (
         settings=lambda config: [],
         inputs=("media", "autoencoder", "prior"),
         outputs=("latents",),
+    ),
+    Stage(
+        name="text-features",
+        help="texts and pictures of items by a CLIP model, where text.pretrained is set",
+        run=_lazily("text_features", "text_features"),
+        settings=lambda config: _plain(config.text),
+        inputs=("media", "items"),
+        outputs=("text_features",),
+        files=_clip_files,
+        wanted=lambda config: config.text.pretrained is not None,
     ),
     Stage(
         name="train-base",
@@ -104,10 +127,14 @@ _ALL: tuple[Stage, ...] = (
         help="stage 2, users: the base learns what each of them likes",
         run=_lazily("train_base", "condition"),
         settings=lambda config: _plain(
-            config.base.conditioner, config.base.conditional, config.base.conditional_weighting
+            config.base.conditioner,
+            config.base.conditional,
+            config.base.conditional_weighting,
+            *((config.base.sources,) if config.base.sources.named() else ()),
         ),
         inputs=("base_unconditional", "latents", "items", "interactions", "recommender", "factors"),
         outputs=("base", "conditioner"),
+        files=_text_features,
     ),
     Stage(
         name="index",
@@ -177,6 +204,30 @@ _EXTRA: tuple[Stage, ...] = (
             "index",
         ),
         outputs=("curve",),
+    ),
+    Stage(
+        name="prior-samples",
+        help="what the stage-1 prior draws without a second stage (not part of run)",
+        run=_lazily("prior_samples", "prior_samples"),
+        settings=lambda config: _plain(config.prior_samples),
+        inputs=("media", "items", "autoencoder", "prior"),
+        outputs=("prior_samples",),
+    ),
+    Stage(
+        name="fit-hybrid",
+        help="weigh the ways to recommend on validation interactions (not part of run)",
+        run=_lazily("fit_hybrid", "fit_hybrid"),
+        settings=lambda config: _plain(config.hybrid, config.generate),
+        inputs=(
+            "interactions",
+            "recommender",
+            "factors",
+            "latents",
+            "base",
+            "conditioner",
+            "index",
+        ),
+        outputs=("hybrid",),
     ),
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Mapping
 from typing import cast
@@ -11,35 +10,47 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from tqdm import tqdm
 
 from ulrec.cf.base import FactorModel
 from ulrec.cf.registry import load_model
 from ulrec.checkpoint import (
     copy_artefact,
+    load_component,
     open_artefact,
     require_same,
 )
-from ulrec.conditioning.user import UserConditioner
+from ulrec.conditioning.source import Source
+from ulrec.conditioning.sources import USER
 from ulrec.data.factors import Factors
 from ulrec.data.latents import LatentStore
-from ulrec.data.media import to_uint8
+from ulrec.data.media import MediaStore, to_uint8
 from ulrec.diffusion.sampler import SamplerConfig
 from ulrec.errors import DataError
-from ulrec.evaluation.sheets import tile
+from ulrec.evaluation.sheets import film, tile
 from ulrec.experiment.fit_cf import leak
 from ulrec.experiment.prepare import read_interactions, train_rows
 from ulrec.experiment.runner import Run
+from ulrec.experiment.train_sources import Pairs, build_sources, source_vectors
 from ulrec.experiment.trainings import keep_losses, last_mean, training_folder
 from ulrec.models.base import Base, BaseConfig, add_condition
 from ulrec.models.components import pretrained_folder, save_model
+from ulrec.models.inflate import inflate_weights
+from ulrec.models.prediction import given_latents
 from ulrec.pipeline import load_autoencoder, load_base
 from ulrec.training.callbacks import Draw
-from ulrec.training.datamodule import latent_source, pair_source
+from ulrec.training.datamodule import (
+    conditioned_source,
+    continued_source,
+    latent_source,
+    pair_source,
+)
 from ulrec.training.fit import fit
 from ulrec.training.tasks import BaseTask
 
 __all__ = ["condition", "train_base", "training_pairs"]
 
+CLIPS_AT_ONCE = 4
 GRID = 8
 GRID_SAMPLER = SamplerConfig(num_steps=8)
 
@@ -57,14 +68,19 @@ def train_base(run: Run) -> str:
         network=config.network,
     )
     torch.manual_seed(run.config.seed)
+    base = Base(settings)
+    made_from = {"latents": latents.manifest.fingerprint}
+    if config.start_from is not None:
+        start = load_component(pretrained_folder(config.start_from) / "base", kind="base")
+        inflate_weights(base, start)
+        made_from["start_from"] = start.manifest.fingerprint
     task = BaseTask(
-        Base(settings),
+        base,
         None,
         optimiser=config.unconditional.optimiser,
         num_steps=config.unconditional.num_steps,
         seed=run.config.seed,
     )
-    made_from = {"latents": latents.manifest.fingerprint}
     folder = training_folder(run, "train-base", [settings, config.unconditional, made_from])
     rows = train_rows(run, latents.items)
     trained = fit(
@@ -96,40 +112,47 @@ def condition(run: Run) -> str:
     latents = LatentStore.open(run.path("latents"))
     base, _ = load_base(run.path("base_unconditional"))
     factors = Factors.load(run.path("factors"))
-    item_rows, seen_without = training_pairs(run, latents)
+    pairs = training_pairs(run, latents)
     config = run.config.base
-    settings = dataclasses.replace(
-        config.conditioner,
-        num_factors=factors.num_factors,
-        latent_shape=cast("tuple[int, int, int, int]", tuple(latents.z.shape[1:])),
-    )
     torch.manual_seed(run.config.seed + 1)
-    conditioner = UserConditioner(settings)
-    known = torch.from_numpy(seen_without)
-    conditioner.standardise(known)
-    conditioner.fit_shift(known, torch.from_numpy(np.array(latents.z)), torch.from_numpy(item_rows))
+    told = source_vectors(run, latents, pairs)
+    conditioner = build_sources(run, latents, pairs, told)
+    settings = conditioner.config
     task = BaseTask(
-        add_condition(base, cond_width=settings.width, weighting=config.conditional_weighting),
+        add_condition(
+            base,
+            cond_width=config.conditioner.width,
+            weighting=config.conditional_weighting,
+            given_frames=config.given_frames,
+        ),
         conditioner,
+        given_dropout=config.given_dropout,
         optimiser=config.conditional.optimiser,
         num_steps=config.conditional.num_steps,
         seed=run.config.seed + 1,
     )
+    source = (
+        pair_source(latents.z, pairs.item_rows, pairs.factors)
+        if isinstance(conditioner, Source)
+        else conditioned_source(latents.z, pairs.item_rows, told)
+    )
+    if config.given_frames:
+        source = continued_source(source, _given(run, config.given_frames), pairs.item_rows)
     made_from = {"latents": latents.manifest.fingerprint, "factors": str(factors.fingerprint)}
     started_from = run.fingerprint("base_unconditional")
     folder = training_folder(
         run,
         "condition",
-        [settings, config.conditional, config.conditional_weighting, made_from, started_from],
+        [settings, config, made_from, started_from],
     )
     trained = fit(
         task,
-        pair_source(latents.z, item_rows, seen_without),
-        num_samples=len(item_rows),
+        source,
+        num_samples=len(pairs.item_rows),
         config=config.conditional,
         folder=folder,
         title="condition",
-        draw=_draw_samples(run, seen_without),
+        draw=_draw_samples(run, pairs.factors),
         grids=run.path("grids") / "condition",
     )
     losses = keep_losses(folder, run, "condition")
@@ -148,11 +171,11 @@ def condition(run: Run) -> str:
     )
     shutil.rmtree(folder)
     end = last_mean(losses, "loss") + leak(factors)
-    return f"{len(item_rows)} pairs of users and liked items; {end}"
+    return f"{len(pairs.item_rows)} pairs of users and liked items; {end}"
 
 
-def training_pairs(run: Run, latents: LatentStore) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the item row of each pair and the user's factor folded in without that pair.
+def training_pairs(run: Run, latents: LatentStore) -> Pairs:
+    """Return the pairs, each with the user's factor folded in without that pair.
 
     Held-out items are left out: the generator never sees them. Where factors do not fold in, they
     are the fitted ones, which have seen the pair (``Factors.can_fold_in`` says so), and pairs of
@@ -174,7 +197,20 @@ def training_pairs(run: Run, latents: LatentStore) -> tuple[NDArray[np.int64], N
             "no train interaction of a user with a factor names an item of the train split; "
             "nothing to learn from"
         )
-    return item_rows[allowed], factors[allowed]
+    return Pairs(user_idx=user_idx[allowed], item_rows=item_rows[allowed], factors=factors[allowed])
+
+
+def _given(run: Run, num_frames: int) -> NDArray[np.float32]:
+    """Return the latents of every item's first frames, to go on from, (I, D + 1, f, h, w)."""
+    media = MediaStore.open(run.path("media"))
+    autoencoder, _ = load_autoencoder(run.path("autoencoder"))
+    parts = []
+    for start in tqdm(range(0, len(media), CLIPS_AT_ONCE), desc="first frames", disable=None):
+        rows = np.arange(start, min(start + CLIPS_AT_ONCE, len(media)))
+        with torch.no_grad():
+            given = given_latents(autoencoder, torch.from_numpy(media.read(rows)), num_frames)
+        parts.append(given.numpy())
+    return np.concatenate(parts)
 
 
 def _take_pretrained_base(run: Run, name: str) -> str:
@@ -202,11 +238,14 @@ def _draw_samples(run: Run, factors: NDArray[np.float32] | None) -> Draw:
     def draw(models: Mapping[str, nn.Module]) -> NDArray[np.uint8]:
         base, cond = cast("Base", models["model"]), None
         if chosen is not None:
-            conditioner = cast("UserConditioner", models["conditioner"])
+            conditioner = models["conditioner"]
+            factors_of = chosen.to(next(conditioner.parameters()).device)
             with torch.no_grad():
-                cond = conditioner(chosen.to(conditioner.mean.device))
+                cond = conditioner(
+                    factors_of if isinstance(conditioner, Source) else {USER: factors_of}
+                )
         drawn = base.sample(cond, seeds=seeds, sampler=GRID_SAMPLER)
         made = autoencoder.decode(drawn.x_0.cpu(), seeds=seeds, sampler=GRID_SAMPLER)
-        return tile(to_uint8(made.numpy()), columns=GRID, scale=2)
+        return tile(film(to_uint8(made.numpy())), columns=GRID, scale=2)
 
     return draw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Mapping
 from typing import cast
@@ -22,12 +23,13 @@ from ulrec.data.latents import LatentStore
 from ulrec.data.media import MediaStore, to_uint8
 from ulrec.diffusion.sampler import NoiseSource, SamplerConfig
 from ulrec.errors import ConfigError
-from ulrec.evaluation.sheets import tile
+from ulrec.evaluation.sheets import film, tile
 from ulrec.experiment.config import LatentsStage
 from ulrec.experiment.prepare import read_split, train_rows
 from ulrec.experiment.runner import Run
 from ulrec.experiment.trainings import keep_losses, last_mean, training_folder
-from ulrec.models.components import load_weights, pretrained_folder, save_model
+from ulrec.models.components import pretrained_folder, save_model
+from ulrec.models.inflate import inflate_weights
 from ulrec.models.measure import latent_nats
 from ulrec.models.rarity import load_prior
 from ulrec.models.unified import Unified
@@ -37,6 +39,7 @@ from ulrec.retrieval.query import fit_projection, save_projection
 from ulrec.training.callbacks import Draw
 from ulrec.training.datamodule import media_source
 from ulrec.training.fit import fit
+from ulrec.training.stability import CollapseGuard
 from ulrec.training.tasks import UnifiedTask
 
 __all__ = ["build_index", "encode", "train_latents"]
@@ -61,7 +64,8 @@ def train_latents(run: Run) -> str:
         seed=run.config.seed,
     )
     start = None if config.start_from is None else _autoencoder_of(config.start_from)
-    folder = training_folder(run, "train-latents", [config, media.manifest.fingerprint, start])
+    lasting = dataclasses.replace(config, collapse=None)  # one that was stopped may go on without
+    folder = training_folder(run, "train-latents", [lasting, media.manifest.fingerprint, start])
     source = media_source(media.read, rows, augment=config.augment)
     trained = fit(
         task,
@@ -72,6 +76,7 @@ def train_latents(run: Run) -> str:
         title="train-latents",
         draw=_draw_reconstructions(media, rows),
         grids=run.path("grids") / "train-latents",
+        guards=[] if config.collapse is None else [CollapseGuard(config.collapse)],
     )
     model = cast("Unified", trained["model"])
     made_from = {"media": media.manifest.fingerprint}
@@ -107,13 +112,15 @@ def encode(run: Run) -> str:
     device = _device(run)
     autoencoder.to(device)
 
+    at_once = max(1, ENCODED_AT_ONCE // autoencoder.config.frames)
+
     def batches() -> Iterator[NDArray[np.float32]]:
         with (
             tqdm(total=len(media), desc="encode", unit="item", disable=None) as bar,
             torch.no_grad(),
         ):
-            for start in range(0, len(media), ENCODED_AT_ONCE):
-                rows = np.arange(start, min(start + ENCODED_AT_ONCE, len(media)))
+            for start in range(0, len(media), at_once):
+                rows = np.arange(start, min(start + at_once, len(media)))
                 z = autoencoder.encode(torch.from_numpy(media.read(rows)).to(device))
                 yield z.cpu().numpy()
                 bar.update(len(rows))
@@ -143,10 +150,17 @@ def build_index(run: Run) -> str:
     save_projection(projection, run.path("projection"), made_from=made_from)
     made_from = {**made_from, "projection": run.fingerprint("projection")}
     vectors = projection(np.asarray(latents.z))
-    index = ItemIndex.build(vectors, latents.items, metric="cosine", made_from=made_from)
+    index = ItemIndex.build(
+        vectors,
+        latents.items,
+        metric="cosine",
+        made_from=made_from,
+        config=run.config.index.structure,
+    )
     index.save(run.path("index"))
     return (
         f"{len(index)} items by {run.config.index.query.name} latents of {vectors.shape[1]} numbers"
+        f"; {index.about}"
     )
 
 
@@ -156,7 +170,7 @@ def _stage_one(config: LatentsStage) -> Unified:
     if config.start_from is not None:
         source = pretrained_folder(config.start_from)
         for part, module in (("autoencoder", model.autoencoder), ("prior", model.prior)):
-            load_weights(module, load_component(source / part, kind=part))
+            inflate_weights(module, load_component(source / part, kind=part))
     return model.train()
 
 
@@ -193,7 +207,7 @@ def _draw_reconstructions(media: MediaStore, rows: NDArray[np.int64]) -> Draw:
         z_0 = autoencoder.noise(z, NoiseSource(eps_seeds, z.shape[1:], device=device)())
         made = autoencoder.decode(z_0, seeds=eps_seeds, sampler=GRID_SAMPLER)
         both = np.concatenate([to_uint8(real), to_uint8(made.cpu().numpy())])
-        return tile(both, columns=GRID, scale=2)
+        return tile(film(both), columns=GRID, scale=2)
 
     return draw
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ulrec.diffusion.loss import diffusion_loss, stratified_times
+from ulrec.diffusion.loss import Denoiser, diffusion_loss, standard_noise, stratified_times
 from ulrec.diffusion.process import expand, x_from_v
 from ulrec.diffusion.sampler import NoiseSource, Sampled, SamplerConfig, guided, sample
 from ulrec.diffusion.schedule import Schedule
@@ -33,14 +33,22 @@ class BaseConfig:
         On the eps error; sigmoid with b_z = ``bias`` as in the paper's stage 2.
     network
         Its transformer; ``cond_width`` None makes it unconditional.
+    given_frames
+        Frames of media whose latents its condition may hold, to go on from; 0 for none.
     """
 
     latent_shape: tuple[int, int, int, int] = (8, 1, 8, 8)
     schedule_z: Schedule = Schedule(logsnr_0=5.0, logsnr_1=-10.0)
     weighting: Weighting = Weighting(name="sigmoid", bias=-4.0)
     network: TransformerConfig = TransformerConfig(width=160, depth=5)
+    given_frames: int = 0
 
     def __post_init__(self) -> None:
+        if (self.given_frames > 0) != (self.network.given == "channels"):
+            raise ValueError(
+                f"given_frames {self.given_frames} and network.given '{self.network.given}' do not "
+                "go together: frames to go on from enter as channels"
+            )
         height, width = self.latent_shape[2:]
         if height % self.network.stride or width % self.network.stride:
             raise ValueError(
@@ -108,8 +116,7 @@ class Base(nn.Module):
         """Return what the optimiser sees: mean nats per latent value, a scalar."""
         generator = torch.default_generator if generator is None else generator
         t = stratified_times(len(z_clean), generator, z_clean.device)
-        eps = torch.randn(z_clean.shape, generator=generator, device=generator.device)
-        nats = self.nats(z_clean, t=t, eps=eps.to(z_clean.device), cond=cond)
+        nats = self.nats(z_clean, t=t, eps=standard_noise(z_clean, generator), cond=cond)
         return nats.mean() / z_clean[0].numel()
 
     @torch.no_grad()
@@ -158,17 +165,45 @@ class Base(nn.Module):
             )
         config = sampler or SamplerConfig()
         denoise = guided(self.denoise, null, scale=guidance, until=config.guidance_until)
+        return self.walk(denoise, seeds=seeds, sampler=config, cond=cond)
+
+    @torch.no_grad()
+    def walk(
+        self,
+        denoise: Denoiser,
+        *,
+        seeds: Sequence[int],
+        sampler: SamplerConfig,
+        cond: Cond | None = None,
+    ) -> Sampled:
+        """Draw latents by a denoiser made of this base's; see :meth:`sample` for what it returns.
+
+        Parameters
+        ----------
+        denoise
+            Such as :func:`ulrec.models.steering.pulled` makes.
+        seeds
+            One a sample.
+        sampler
+            Method and steps.
+        cond
+            Passed to ``denoise``.
+        """
         noise = NoiseSource(
             seeds, self.config.latent_shape, device=self.network.embed.weight.device
         )
         schedule = self.config.schedule_z
-        z_0 = sample(denoise, noise, schedule=schedule, config=config, cond=cond).x_0
+        z_0 = sample(denoise, noise, schedule=schedule, config=sampler, cond=cond).x_0
         z_hat = denoise(z_0, z_0.new_full((len(z_0),), schedule.logsnr_0), cond)
         return Sampled(z_0, z_hat)
 
 
-def add_condition(base: Base, *, cond_width: int, weighting: Weighting | None = None) -> Base:
+def add_condition(
+    base: Base, *, cond_width: int, weighting: Weighting | None = None, given_frames: int = 0
+) -> Base:
     """Return a copy of an unconditional base that takes condition tokens of width E.
+
+    With ``given_frames`` its condition may hold the latents of so many frames to go on from.
 
     The new layers start at zero: whatever the tokens say, the output is bit-equal to ``base``'s
     (a condition's shift moves it from the start). It is trained on under ``weighting``, the base's
@@ -181,10 +216,15 @@ def add_condition(base: Base, *, cond_width: int, weighting: Weighting | None = 
     """
     if base.config.network.cond_width is not None:
         raise ValueError("this base already takes a condition; start from an unconditional one")
-    network = dataclasses.replace(base.config.network, cond_width=cond_width)
+    network = dataclasses.replace(
+        base.config.network, cond_width=cond_width, given="channels" if given_frames else "none"
+    )
     conditioned = Base(
         dataclasses.replace(
-            base.config, network=network, weighting=weighting or base.config.weighting
+            base.config,
+            network=network,
+            weighting=weighting or base.config.weighting,
+            given_frames=given_frames,
         )
     )
     conditioned.load_state_dict({**conditioned.state_dict(), **base.state_dict()})

@@ -1,84 +1,80 @@
-"""Sampling towards one condition and away from another."""
+"""Sampling towards some conditions and away from others."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ulrec.diffusion.loss import Denoiser
-from ulrec.diffusion.sampler import NoiseSource, Sampled, SamplerConfig, sample
+from ulrec.diffusion.process import expand
+from ulrec.diffusion.sampler import Sampled, SamplerConfig
 from ulrec.models.base import Base
 from ulrec.networks.transformer import Cond
 
-__all__ = ["sample_away", "towards_and_away"]
+__all__ = ["Pull", "pulled", "sample_pulled"]
 
 
-def towards_and_away(
-    denoise: Denoiser,
-    null: Any,
-    away: Any,
-    *,
-    scale: float,
-    weight: float,
-    until: float = math.inf,
+class Pull(NamedTuple):
+    """A condition of B samples and its guidance, (B,): below zero it pushes."""
+
+    cond: Any
+    weight: Tensor
+
+
+def pulled(
+    denoise: Denoiser, null: Any, pulls: Sequence[Pull], *, until: float = math.inf
 ) -> Denoiser:
-    """Return a denoiser that answers null + scale ((cond - null) - weight (away - null)).
+    """Return a denoiser that answers null + sum_i w_i (cond_i - null), whatever it is told.
 
-    A scale of 0 ignores both conditions, a weight of 0 is classifier-free guidance. With a
-    weight of 1 it is null + scale (cond - away): the two are equals.
+    Above the logsnr ``until`` what pulls stands alone, as in
+    :func:`ulrec.diffusion.sampler.guided`: the mean of the conditions with weights above zero,
+    weighted by them, and the null where there is none.
 
     Parameters
     ----------
     denoise
         The denoiser to steer.
-    null, away
-        The condition that says nothing, and the one to keep away from.
-    scale, weight
-        As in the formula.
+    null
+        The condition that says nothing.
+    pulls
+        What to go to and what to keep away from; one network evaluation each, and one for the null.
     until
-        The logsnr above which the condition stands alone, as in
-        :func:`ulrec.diffusion.sampler.guided`.
+        The end of guidance.
     """
+    total = torch.stack([pull.weight.clamp(min=0) for pull in pulls]).sum(0)
+    share = [pull.weight.clamp(min=0) / total.clamp(min=1e-12) for pull in pulls]
 
     def steered(x_t: Tensor, logsnr: Tensor, cond: Any) -> Tensor:
-        if scale == 0:
-            return denoise(x_t, logsnr, null)
-        x_cond = denoise(x_t, logsnr, cond)
-        if logsnr.min() > until:
-            return x_cond
+        weights = share if logsnr.min() > until else [pull.weight for pull in pulls]
+        parts = [(p.cond, w) for p, w in zip(pulls, weights, strict=True) if w.any()]
+        if len(parts) == 1 and (parts[0][1] == 1).all():
+            return denoise(x_t, logsnr, parts[0][0])
         x_null = denoise(x_t, logsnr, null)
-        x_away = denoise(x_t, logsnr, away)
-        return x_null + scale * ((x_cond - x_null) - weight * (x_away - x_null))
+        x_hat = x_null
+        for part, weight in parts:
+            x_hat = x_hat + expand(weight, x_t) * (denoise(x_t, logsnr, part) - x_null)
+        return x_hat
 
     return steered
 
 
-@torch.no_grad()
-def sample_away(
-    base: Base,
-    cond: Cond,
-    *,
-    null: Cond,
-    away: Cond,
-    guidance: float,
-    weight: float,
-    seeds: Sequence[int],
-    sampler: SamplerConfig,
+def sample_pulled(
+    base: Base, pulls: Sequence[Pull], *, null: Cond, seeds: Sequence[int], sampler: SamplerConfig
 ) -> Sampled:
-    """Draw latents as :meth:`Base.sample` does, away from a second condition.
+    """Draw latents as :meth:`Base.sample` does, for several conditions at once.
 
     Parameters
     ----------
     base
         A conditional base.
-    cond, null, away
-        What to go to, what says nothing, what to keep away from; B samples each.
-    guidance, weight
-        ``scale`` and ``weight`` of :func:`towards_and_away`.
+    pulls
+        Conditions of B samples each, with their weights.
+    null
+        What says nothing, B samples.
     seeds
         One a sample.
     sampler
@@ -92,16 +88,14 @@ def sample_away(
     Raises
     ------
     ValueError
-        If there is not one seed for each condition.
+        If there is no condition, or not one seed for each of its samples.
     """
-    if len(seeds) != len(cond.tokens):
+    if not pulls:
+        raise ValueError("sampling takes at least one condition, got none; use Base.sample")
+    if len(seeds) != len(pulls[0].weight):
         raise ValueError(
-            f"sampling takes one seed for each of {len(cond.tokens)} conditions, got {len(seeds)}"
+            f"sampling takes one seed for each of {len(pulls[0].weight)} conditions, got "
+            f"{len(seeds)}"
         )
-    until = sampler.guidance_until
-    denoise = towards_and_away(base.denoise, null, away, scale=guidance, weight=weight, until=until)
-    noise = NoiseSource(seeds, base.config.latent_shape, device=base.network.embed.weight.device)
-    schedule = base.config.schedule_z
-    z_0 = sample(denoise, noise, schedule=schedule, config=sampler, cond=cond).x_0
-    z_hat = denoise(z_0, z_0.new_full((len(z_0),), schedule.logsnr_0), cond)
-    return Sampled(z_0, z_hat)
+    denoise = pulled(base.denoise, null, pulls, until=sampler.guidance_until)
+    return base.walk(denoise, seeds=seeds, sampler=sampler)

@@ -10,6 +10,7 @@
 """
 
 from ulrec.pipeline.generation import Generation, decoder_seeds, sample_seeds
+from ulrec.pipeline.hybrid import Hybrid
 from ulrec.pipeline.parts import (
     ARTEFACTS,
     load_autoencoder,
@@ -19,11 +20,16 @@ from ulrec.pipeline.parts import (
     load_items,
 )
 from ulrec.pipeline.pipeline import Pipeline
+from ulrec.pipeline.ranking import LikelihoodConfig
+from ulrec.pipeline.taste import Taste
 
 __all__ = [
     "ARTEFACTS",
     "Generation",
+    "Hybrid",
+    "LikelihoodConfig",
     "Pipeline",
+    "Taste",
     "decoder_seeds",
     "load_autoencoder",
     "load_base",

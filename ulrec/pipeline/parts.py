@@ -10,7 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ulrec.checkpoint import load_component, open_artefact, require_same
-from ulrec.conditioning.user import UserConditioner, UserConditionerConfig
+from ulrec.conditioning.source import Source, SourceConfig
+from ulrec.conditioning.sources import USER, Sources, SourcesConfig
 from ulrec.config import from_mapping
 from ulrec.data.ids import IdMap
 from ulrec.data.interactions import Interactions
@@ -22,6 +23,7 @@ from ulrec.models.components import load_weights
 
 __all__ = [
     "ARTEFACTS",
+    "OPTIONAL",
     "as_media",
     "load_autoencoder",
     "load_base",
@@ -46,6 +48,9 @@ ARTEFACTS = (
 )
 """The folders of a run that a pipeline consists of."""
 
+OPTIONAL = ("text_features", "hybrid", "guidance")
+"""Those that it may have beside them."""
+
 
 def load_autoencoder(folder: Path) -> tuple[Autoencoder, str]:
     """Return an autoencoder and its fingerprint."""
@@ -63,12 +68,20 @@ def load_base(folder: Path) -> tuple[Base, dict[str, str]]:
     return model, component.manifest.made_from
 
 
-def load_conditioner(folder: Path) -> tuple[UserConditioner, dict[str, str]]:
-    """Return a user conditioner and the fingerprints of what it was made from."""
+def load_conditioner(folder: Path) -> tuple[Sources, dict[str, str]]:
+    """Return the sources of conditions and the fingerprints of what they were made from.
+
+    A folder with users alone holds that source itself.
+    """
     component = load_component(folder, kind="conditioner")
-    model = UserConditioner(from_mapping(UserConditionerConfig, component.config))
-    load_weights(model, component)
-    return model, component.manifest.made_from
+    made_from = component.manifest.made_from
+    if USER in component.config:
+        sources = Sources(from_mapping(SourcesConfig, component.config))
+        load_weights(sources, component)
+        return sources, made_from
+    user = Source(from_mapping(SourceConfig, component.config))
+    load_weights(user, component)
+    return Sources.of_users(user).eval(), made_from
 
 
 def load_items(folder: Path) -> pl.DataFrame:
