@@ -5,8 +5,8 @@
 Held-out clips of a run. The clip model is measured as it is. The picture model codes frame by frame
 at several rates: the latent is noised to a lower logsnr, which the prior charges fewer bits for
 (the part of its bound above that level of noise), and the decoder is given the mean estimate by the
-prior of the latent at the level it knows. Bits at the clip model's PSNR are read off between the two
-nearest rates. PSNR is of one decoder sample, the same sampler for both. Prints Markdown.
+prior of the latent at the level it knows. Bits at the clip model's PSNR are read off between the
+two nearest rates. PSNR is of one decoder sample, the same sampler for both. Prints Markdown.
 """
 
 import argparse
