@@ -141,6 +141,7 @@ class TemporalConv(nn.Module):
         out: Tensor = x + self.conv(h.contiguous(memory_format=torch.channels_last))
         return out
 
+
 def check_temporal_kernel(kernel: int | None) -> None:
     """Refuse a kernel that is even: it would not look as far forward as back.
 
