@@ -1,7 +1,7 @@
 """Measure what examples are worth to a stranger, and what "not those" keeps out.
 
     python examples/benchmarks/conditioning.py --run runs/quickstart
-    python examples/benchmarks/conditioning.py --run runs/quickstart --whom others --push 8
+    python examples/benchmarks/conditioning.py --run runs/quickstart --disliked 20 --push 5
 
 1. Five examples: a user of whom nothing is known but five items they like, against the same user
    with the whole history. The figure is the share of the control_lift over nobody's pictures that

@@ -3,8 +3,9 @@
     python examples/benchmarks/pretrained.py --run runs/quickstart --out ulrec/pretrained/emoji32
 
 Takes a finished run that started from the model: its metrics.json holds rate and distortion of
-held-out pictures. Draws --samples pictures from the *unconditional* base, compares them with the
-training pictures, and writes ``sheet.png``. Prints Markdown.
+held-out pictures. Draws --samples pictures from the *unconditional* base, decodes them as the run
+does, compares them with the training pictures, and writes ``sheet.png`` (of clips, ``sheet.webp``).
+Prints Markdown.
 """
 
 import argparse
@@ -16,34 +17,38 @@ import polars as pl
 from tqdm import tqdm
 
 from ulrec.checkpoint import open_artefact
+from ulrec.config import load_config
 from ulrec.data.media import MediaStore, to_uint8
 from ulrec.data.schema import HELDOUT, ITEM_ID, SPLIT, TRAIN
 from ulrec.diffusion.sampler import SamplerConfig
+from ulrec.evaluation.animation import encode_sheet
 from ulrec.evaluation.copying import copy_rate
 from ulrec.evaluation.fidelity import frechet_distance, kid
-from ulrec.evaluation.sheets import sample_sheet, save_png
+from ulrec.evaluation.sheets import sample_sheet
+from ulrec.experiment.config import RunConfig
 from ulrec.experiment.features import picture_batches
 from ulrec.features.efflite0 import EffLite0
 from ulrec.features.extract import extract_features
 from ulrec.pipeline import decoder_seeds, load_autoencoder, load_base, load_items, sample_seeds
 
-AT_ONCE = 50
+AT_ONCE = 48
 ON_SHEET = 60
 
 
-def draw(run: Path, num: int, *, seed: int, steps: int) -> np.ndarray:
+def draw(run: Path, num: int, *, seed: int, steps: int, decoder: SamplerConfig) -> np.ndarray:
     """Return unconditional samples, uint8 (N, C, F, H, W)."""
     autoencoder, _ = load_autoencoder(run / "autoencoder")
     base, _ = load_base(run / "base_unconditional")
     seeds = sample_seeds(seed, np.arange(num), np.zeros(num, np.int64))
     made = []
-    for start in tqdm(range(0, num, AT_ONCE), desc="draw", unit="batch", disable=None):
-        some = seeds[start : start + AT_ONCE]
+    at_once = max(1, AT_ONCE // autoencoder.config.frames)
+    for start in tqdm(range(0, num, at_once), desc="draw", unit="batch", disable=None):
+        some = seeds[start : start + at_once]
         drawn = base.sample(seeds=some.tolist(), sampler=SamplerConfig(num_steps=steps))
         x = autoencoder.decode(
             drawn.x_0,
             seeds=decoder_seeds(some),
-            sampler=SamplerConfig(name="ancestral", num_steps=steps),
+            sampler=decoder,
         )
         made.append(to_uint8(x.numpy()))
     return np.concatenate(made)
@@ -67,9 +72,13 @@ def main() -> None:
     open_artefact(run / "features", kind="features")
     catalogue = np.load(run / "features" / "catalogue.npy")
     train, heldout = catalogue[rows[TRAIN]], catalogue[rows[HELDOUT]]
-    made = draw(run, options.samples, seed=options.seed, steps=options.steps)
+    decoder = load_config(RunConfig, run / "config.yaml").generate.decoder
+    made = draw(run, options.samples, seed=options.seed, steps=options.steps, decoder=decoder)
     title = f"Samples of the unconditional base, seed {options.seed}, {options.steps} steps"
-    save_png(sample_sheet(made[:ON_SHEET], title=title), options.out / "sheet.png")
+    frames = [made[:ON_SHEET, :, f : f + 1] for f in range(made.shape[2])]
+    sheet = tuple(sample_sheet(frame, title=title) for frame in frames)
+    name = "sheet.png" if len(sheet) == 1 else "sheet.webp"
+    (options.out / name).write_bytes(encode_sheet(sheet))
     found = extract_features(EffLite0(), picture_batches(made))
     size = min(100, len(found), len(heldout))
     print("| what | value |\n|---|---|")

@@ -33,6 +33,20 @@ def networks():
         "decoder": (Decoder(DecoderConfig(), latent_channels=8), x, logsnr, z),
         "transformer": (LatentTransformer(TransformerConfig(), channels=8), z, logsnr),
         "base": (LatentTransformer(TWO_LEVELS, channels=8), z, logsnr, COND),
+        **in_time(),
+    }
+
+
+def in_time():
+    """Networks of clips: convolutions and attention over frames, four of which share a latent."""
+    x, z, logsnr = torch.randn(1, 3, 8, 32, 32), torch.randn(1, 8, 2, 8, 8), torch.zeros(1)
+    axial = TransformerConfig(temporal="axial")
+    encoder = Encoder(EncoderConfig(temporal_kernel=3, frame_stride=4))
+    decoder = DecoderConfig(temporal_kernel=3, middle=axial)
+    return {
+        "encoder of clips": (encoder, x),
+        "decoder of clips": (Decoder(decoder, latent_channels=8, frame_stride=4), x, logsnr, z),
+        "transformer of clips": (LatentTransformer(axial, channels=8), z, logsnr),
     }
 
 
@@ -67,6 +81,26 @@ def test_memory_is_about_what_autograd_keeps(name):
         network(*inputs)
     expected = sum(size for _, size in kept.values())
     assert KEPT * 4 * count(name, network, *inputs).answers == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.parametrize("size", ["small", "medium"])
+def test_clips_at_the_papers_scale(size):
+    """METHOD.md section 4: 16 frames of 128^2 become 4x16x16 latents, as many as of 512^2."""
+    clips = describe(load_config(RunConfig, CONFIGS / f"kinetics600_{size}.yaml"))
+    pictures = describe(load_config(RunConfig, CONFIGS / f"imagenet512_{size}.yaml"))
+    assert clips.media_shape == (3, 16, 128, 128)
+    assert clips.latent_shape == (32, 4, 16, 16)
+    of_clips, of_pictures = ({c.name: c for c in d.costs} for d in (clips, pictures))
+    for name in ("prior", "base"):
+        assert of_clips[name].parameters == of_pictures[name].parameters
+        assert of_clips[name].paper == of_pictures[name].paper
+    given = of_clips["base, conditional"].parameters - of_pictures["base, conditional"].parameters
+    assert (
+        given
+        == 33
+        * load_config(RunConfig, CONFIGS / f"kinetics600_{size}.yaml").base.network.outer.width
+    )
+    assert "sampling one clip" in str(clips)
 
 
 def test_the_networks_that_the_paper_states():
@@ -107,7 +141,7 @@ def test_the_table(capsys):
         *("encoder", "prior", "decoder", "base", "base, conditional")
     ]
     assert "1024 + 256" in lines[5]
-    assert "5,000 images" in lines[8]
+    assert "5,000 pictures" in lines[8]
 
 
 def test_pretrained_networks_are_those_that_were_trained():

@@ -7,8 +7,11 @@ from torch import nn
 from ulrec.networks.layers import (
     LogsnrEmbedding,
     ResBlock,
+    TemporalConv,
     fold_frames,
+    merge_frames,
     resize_to,
+    split_frames,
     unfold_frames,
     zero_init,
 )
@@ -67,3 +70,23 @@ def test_res_block_scales_and_shifts_by_the_embedding():
     nn.init.normal_(block.modulation.weight, std=0.1)
     assert not torch.allclose(block(x, embedding), block(x, -embedding))
     assert not torch.allclose(block(x, embedding), before)
+
+
+def test_neighbouring_frames_merge_and_split():
+    x = torch.arange(8.0).reshape(4, 2, 1, 1)  # four frames of two channels
+    merged = merge_frames(x, 2)
+    assert merged.flatten(1).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert torch.equal(split_frames(merged, 2), x)
+    assert merge_frames(x, 1) is x and split_frames(x, 1) is x
+
+
+def test_a_temporal_convolution_is_torchs_over_repeated_ends():
+    layer = TemporalConv(8, kernel=3, groups=2)
+    x = torch.randn(2 * 5, 8, 4, 3)
+    assert torch.equal(layer(x, 5), x)
+    nn.init.normal_(layer.conv.weight)
+    h = nn.functional.silu(layer.norm(x)).reshape(2, 5, 8, 4, 3).transpose(1, 2)
+    h = nn.functional.pad(h, (0, 0, 0, 0, 1, 1), mode="replicate")
+    weight = layer.conv.weight.reshape(8, 3, 8).transpose(1, 2)[..., None, None]
+    expected = nn.functional.conv3d(h, weight, layer.conv.bias).transpose(1, 2).flatten(0, 1)
+    torch.testing.assert_close(layer(x, 5) - x, expected, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,110 @@
+"""The main job in time: all stages on clips, personal clips, and going on from frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ulrec import Pipeline
+from ulrec.errors import DataError
+from ulrec.experiment.config import RunConfig
+from ulrec.experiment.runner import Run, run_stages
+from ulrec.experiment.stages import STAGES
+
+ROOT = Path(__file__).parents[2]
+CLIPS = (
+    "data.max_items=80",
+    "data.simulation.num_users=40",
+    "data.media.frames=4",
+    "latents.model.autoencoder.frames=4",
+    "latents.model.autoencoder.encoder.frame_stride=2",
+    "latents.model.autoencoder.encoder.temporal_kernel=3",
+    "latents.model.autoencoder.decoder.temporal_kernel=3",
+    "latents.model.autoencoder.decoder.middle.temporal=axial",
+    "latents.model.prior.network.temporal=axial",
+    "base.network.temporal=axial",
+    "base.given_frames=3",
+    "generate.num_users=4",
+    "generate.fans_per_category=0",
+)
+
+
+@pytest.fixture(scope="module")
+def clip_run(
+    make_config: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Run:
+    catalogue = ROOT / "datasets/fluent_emoji/clips.parquet"
+    folder = tmp_path_factory.mktemp("clips")
+    run = Run(config=make_config(folder, *CLIPS, f"data.catalogue={catalogue}"))
+    run_stages(run, list(STAGES.values()), report=lambda result: None)
+    return run
+
+
+@pytest.fixture(scope="module")
+def pipeline(clip_run: Run) -> Pipeline:
+    return Pipeline.load(clip_run.folder)
+
+
+def test_personal_clips(pipeline: Pipeline) -> None:
+    users = pipeline.factors.users[:2].tolist()
+    made = pipeline.generate(users, per_user=2, guidance=2.0)
+    assert made.media.shape == (4, 3, 4, 16, 16) and made.latents.shape == (4, 4, 2, 4, 4)
+    near = pipeline.neighbours(made.latents, k=3)
+    assert len(near) == 12
+
+
+def test_clips_are_judged_by_how_they_move(clip_run: Run) -> None:
+    tables = json.loads(clip_run.path("metrics.json").read_text())["tables"]
+    rows = {row["set"]: row for row in tables["motion"]["rows"]}
+    assert rows["real held-out"]["energy_ratio"] == rows["real held-out"]["border_ratio"] == 1.0
+    assert set(rows) == {
+        "real held-out",
+        "reconstructed held-out",
+        "generated (user)",
+        "generated (null)",
+        "real held-out, shuffled frames",
+    }
+    assert "data:image/webp" in clip_run.path("report.html").read_text()
+
+
+def test_what_follows_given_frames(pipeline: Pipeline) -> None:
+    given = np.random.default_rng(0).integers(0, 256, (2, 3, 3, 16, 16), dtype=np.uint8)
+    made = pipeline.continue_clips(given)
+    assert made.shape == (2, 3, 4, 16, 16)
+    assert (made[:, :, :3] == given).all()
+    longer = pipeline.continue_clips(given, num_frames=7)
+    assert longer.shape == (2, 3, 7, 16, 16)
+    assert (longer[:, :, :4] == made).all()
+    users = pipeline.factors.users[pipeline.factors.known_users][:2].tolist()
+    personal = pipeline.continue_clips(given, users, guidance=3.0)
+    assert (personal[:, :, :3] == given).all() and (personal != made).any()
+    assert (pipeline.continue_clips(given, users, guidance=3.0) == personal).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_frames", "message"),
+    [
+        ((1, 3, 2, 16, 16), 4, "at least 3"),
+        ((1, 3, 3, 8, 16), 4, r"have to be \(N, 3, at least 3, 16, 16\)"),
+        ((1, 3, 4, 16, 16), 4, "has to be above 4"),
+    ],
+)
+def test_frames_that_cannot_be_gone_on_from(
+    pipeline: Pipeline, shape: tuple[int, ...], num_frames: int, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        pipeline.continue_clips(np.zeros(shape, np.uint8), num_frames=num_frames)
+
+
+def test_a_base_that_goes_on_from_nothing_says_so(tiny_run: Run) -> None:
+    with pytest.raises(DataError, match=r"set base\.given_frames"):
+        Pipeline.load(tiny_run.folder).continue_clips(np.zeros((1, 3, 1, 16, 16), np.uint8))
+
+
+def test_a_user_for_each_clip(pipeline: Pipeline) -> None:
+    with pytest.raises(DataError, match="expected a user for each of 2 clips"):
+        pipeline.continue_clips(np.zeros((2, 3, 3, 16, 16), np.uint8), ["u00000"])
