@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from ulrec.diffusion.process import expand
-from ulrec.diffusion.sampler import SAMPLERS, NoiseSource, SamplerConfig, guided, sample
+from ulrec.diffusion.sampler import (
+    SAMPLERS,
+    NoiseSource,
+    SamplerConfig,
+    guided,
+    held_to,
+    sample,
+)
 from ulrec.diffusion.schedule import Schedule
 
 MEAN = torch.tensor([1.0, -2.0], dtype=torch.float64)
@@ -243,3 +250,28 @@ def test_levels_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"between the schedule's ends -10\.0 and 5\.0"):
         noise = NoiseSource([0], (2,), device="cpu")
         sample(gaussian_denoiser, noise, schedule=schedule, config=beyond)
+
+
+def test_a_guided_estimate_is_held_to_the_size_of_the_conditional_one():
+    x_cond = torch.tensor([[1.0, -1.0], [2.0, -2.0]])
+    x_guided = torch.tensor([[4.0, -4.0], [1.0, -1.0]])
+    assert held_to(x_cond, x_guided, rescale=0.0) is x_guided
+    assert held_to(x_cond, x_guided, rescale=1.0).tolist() == x_cond.tolist()
+    half = held_to(x_cond, x_guided, rescale=0.5)
+    assert half.tolist() == [[2.5, -2.5], [1.5, -1.5]]
+
+
+def test_guidance_is_rescaled_while_it_is_at_work():
+    pattern = torch.tensor([[1.0, -1.0]])
+
+    def denoise(x_t, logsnr, cond):
+        return pattern * cond
+
+    guide = guided(denoise, 1.0, scale=5.0, until=0.0, rescale=1.0)
+    x_t = torch.zeros(1, 2)
+    torch.testing.assert_close(guide(x_t, torch.tensor([-1.0]), 2.0), 2 * pattern)
+    assert torch.equal(guide(x_t, torch.tensor([1.0]), 2.0), 2 * pattern)
+    plain = guided(denoise, 1.0, scale=5.0)
+    assert torch.equal(plain(x_t, torch.tensor([-1.0]), 2.0), 6 * pattern)
+    with pytest.raises(ValueError, match="guidance_rescale has to be in"):
+        SamplerConfig(guidance_rescale=1.5)

@@ -117,3 +117,19 @@ def test_a_dislike_moves_the_draw_and_seeds_are_counted(
         sample_pulled(base, [Pull(cond, torch.ones(2))], seeds=[1], **draw)
     with pytest.raises(ValueError, match="at least one condition"):
         sample_pulled(base, [], seeds=[1], **draw)
+
+
+def test_pulls_are_held_to_the_size_of_what_they_pull_to():
+    """Two conditions of weights 6 and 2, a push of -1: the mean of the first two has the size."""
+    pattern = torch.tensor([[1.0, -1.0]])
+
+    def denoise(x_t, logsnr, cond):
+        return pattern * cond
+
+    pulls = [Pull(4.0, torch.tensor([6.0])), Pull(2.0, torch.tensor([2.0]))]
+    pulls.append(Pull(3.0, torch.tensor([-1.0])))
+    x_t, logsnr = torch.zeros(1, 2), torch.zeros(1)
+    plain = pulled(denoise, 1.0, pulls)(x_t, logsnr, None)
+    torch.testing.assert_close(plain, (1 + 6 * 3 + 2 * 1 - 2) * pattern)
+    held = pulled(denoise, 1.0, pulls, rescale=1.0)(x_t, logsnr, None)
+    torch.testing.assert_close(held, (1 + 0.75 * 3 + 0.25 * 1) * pattern)

@@ -94,20 +94,23 @@ def test_real_gains_are_cosines_with_later_likes(pipeline: Pipeline) -> None:
         pipeline.folder / "interactions", factors.users, factors.items, part="validation"
     )
     rows = np.flatnonzero((np.diff(later.user_items.indptr) > 0) & factors.known_users)[:2]
-    gains = real_gains(pipeline, rows, later, per_user=1, guidance=3.0, seed=0)
     ids = factors.users[rows].tolist()
-    made = pipeline.generate(ids, guidance=3.0, seed=0, decode=False).latents[0]
-    top = pipeline.recommend(ids[:1], k=1, by="cf", seed=0)["item_id"].to_list()
-    wanted = later.items[later.user_items[[rows[0]]].indices]
-    place = pipeline.latents.items.rows
+    gains = real_gains(pipeline, rows, later, per_user=2, guidance=3.0, seed=0)
+    made = pipeline.generate(ids, per_user=2, guidance=3.0, seed=0, decode=False)
+    near = pipeline.recommend_near(made.user_ids, made.latents, k=1)
+    top = pipeline.recommend(ids, k=1, by="cf", seed=0)
+    assert near["user_id"].to_list() == top["user_id"].to_list() == ids
+    place, z = pipeline.latents.items.rows, np.asarray(pipeline.latents.z)
 
     def cosine(a: np.ndarray, b: np.ndarray) -> float:
         a, b = pipeline.projection(a[None])[0], pipeline.projection(b[None])[0]
         return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
-    z = np.asarray(pipeline.latents.z)
-    expected = np.mean([cosine(made, z[i]) - cosine(z[place(top)[0]], z[i]) for i in place(wanted)])
-    assert gains[0] == pytest.approx(expected, abs=1e-5)
+    for user, row in enumerate(rows):
+        drawn, first = (z[place([table["item_id"][user]])[0]] for table in (near, top))
+        wanted = z[place(later.items[later.user_items[[row]].indices])]
+        expected = np.mean([cosine(drawn, w) - cosine(first, w) for w in wanted])
+        assert gains[user] == pytest.approx(expected, abs=1e-5)
 
 
 def test_signs_are_finite_for_everybody(pipeline: Pipeline) -> None:

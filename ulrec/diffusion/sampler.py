@@ -39,6 +39,10 @@ class SamplerConfig:
         The logsnr up to which guidance is at work. Above it the condition stands alone: what is
         drawn is settled there, and more guidance only saturates it (Kynkaanniemi et al. 2024,
         arXiv 2404.07724). By default there is no such end.
+    guidance_rescale
+        How far a guided estimate is held to the size of the conditional one, which much guidance
+        inflates until it saturates: 1 gives it the same standard deviation, 0 leaves it as it is
+        (Lin et al. 2023, arXiv 2305.08891, Eqs. 15 and 16).
     levels
         The logsnr of every evaluation after the first, which is at logsnr_1: one less than
         ``num_steps``, rising. None spreads them evenly in the schedule's time. Few evaluations are
@@ -48,11 +52,14 @@ class SamplerConfig:
     name: Literal["ddim", "ancestral", "heun", "dpmpp_2m"] = "ddim"
     num_steps: int = 25
     guidance_until: float = math.inf
+    guidance_rescale: float = 0.0
     levels: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
             raise ValueError(f"num_steps has to be at least 1, got {self.num_steps}")
+        if not 0 <= self.guidance_rescale <= 1:
+            raise ValueError(f"guidance_rescale has to be in [0, 1], got {self.guidance_rescale}")
         if self.levels is None:
             return
         if self.name == "heun" or len(self.levels) != self.num_steps - 1:
@@ -162,7 +169,14 @@ def _placed(levels: Sequence[float], schedule: Schedule) -> Tensor:
     return torch.tensor(grid, dtype=torch.float64)
 
 
-def guided(denoise: Denoiser, null: Any, *, scale: float, until: float = math.inf) -> Denoiser:
+def guided(
+    denoise: Denoiser,
+    null: Any,
+    *,
+    scale: float,
+    until: float = math.inf,
+    rescale: float = 0.0,
+) -> Denoiser:
     """Return a denoiser that answers null + scale (cond - null): scale 1 is plain conditioning.
 
     Parameters
@@ -175,6 +189,8 @@ def guided(denoise: Denoiser, null: Any, *, scale: float, until: float = math.in
         0 ignores the condition (one evaluation), 1 is the condition alone (one), else two.
     until
         The logsnr above which the condition stands alone; a scale of 0 ignores it there too.
+    rescale
+        ``guidance_rescale`` of :class:`SamplerConfig`.
     """
     if scale == 0:
         return lambda x_t, logsnr, cond: denoise(x_t, logsnr, null)
@@ -184,10 +200,18 @@ def guided(denoise: Denoiser, null: Any, *, scale: float, until: float = math.in
     def denoise_guided(x_t: Tensor, logsnr: Tensor, cond: Any) -> Tensor:
         if logsnr.min() > until:
             return denoise(x_t, logsnr, cond)
-        x_null = denoise(x_t, logsnr, null)
-        return x_null + scale * (denoise(x_t, logsnr, cond) - x_null)
+        x_null, x_cond = denoise(x_t, logsnr, null), denoise(x_t, logsnr, cond)
+        return held_to(x_cond, x_null + scale * (x_cond - x_null), rescale=rescale)
 
     return denoise_guided
+
+
+def held_to(x_cond: Tensor, x_guided: Tensor, *, rescale: float) -> Tensor:
+    """Return x_guided (B, ...) at the standard deviation of x_cond, by a share ``rescale``."""
+    if rescale == 0:
+        return x_guided
+    ratio = x_cond.flatten(1).std(1) / x_guided.flatten(1).std(1).clamp(min=1e-12)
+    return expand(1 + rescale * (ratio - 1), x_guided) * x_guided
 
 
 def _single_steps(

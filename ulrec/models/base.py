@@ -164,7 +164,13 @@ class Base(nn.Module):
                 f"{len(seeds)}"
             )
         config = sampler or SamplerConfig()
-        denoise = guided(self.denoise, null, scale=guidance, until=config.guidance_until)
+        denoise = guided(
+            self.denoise,
+            null,
+            scale=guidance,
+            until=config.guidance_until,
+            rescale=config.guidance_rescale,
+        )
         return self.walk(denoise, seeds=seeds, sampler=config, cond=cond)
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ulrec.diffusion.loss import Denoiser
 from ulrec.diffusion.process import expand
-from ulrec.diffusion.sampler import Sampled, SamplerConfig
+from ulrec.diffusion.sampler import Sampled, SamplerConfig, held_to
 from ulrec.models.base import Base
 from ulrec.networks.transformer import Cond
 
@@ -26,7 +26,12 @@ class Pull(NamedTuple):
 
 
 def pulled(
-    denoise: Denoiser, null: Any, pulls: Sequence[Pull], *, until: float = math.inf
+    denoise: Denoiser,
+    null: Any,
+    pulls: Sequence[Pull],
+    *,
+    until: float = math.inf,
+    rescale: float = 0.0,
 ) -> Denoiser:
     """Return a denoiser that answers null + sum_i w_i (cond_i - null), whatever it is told.
 
@@ -44,20 +49,26 @@ def pulled(
         What to go to and what to keep away from; one network evaluation each, and one for the null.
     until
         The end of guidance.
+    rescale
+        How far the answer is held to the size of that mean
+        (:class:`ulrec.diffusion.sampler.SamplerConfig`).
     """
     total = torch.stack([pull.weight.clamp(min=0) for pull in pulls]).sum(0)
     share = [pull.weight.clamp(min=0) / total.clamp(min=1e-12) for pull in pulls]
 
     def steered(x_t: Tensor, logsnr: Tensor, cond: Any) -> Tensor:
-        weights = share if logsnr.min() > until else [pull.weight for pull in pulls]
-        parts = [(p.cond, w) for p, w in zip(pulls, weights, strict=True) if w.any()]
+        ended = logsnr.min() > until
+        weights = share if ended else [pull.weight for pull in pulls]
+        parts = [(p.cond, w, s) for p, w, s in zip(pulls, weights, share, strict=True) if w.any()]
         if len(parts) == 1 and (parts[0][1] == 1).all():
             return denoise(x_t, logsnr, parts[0][0])
         x_null = denoise(x_t, logsnr, null)
-        x_hat = x_null
-        for part, weight in parts:
-            x_hat = x_hat + expand(weight, x_t) * (denoise(x_t, logsnr, part) - x_null)
-        return x_hat
+        x_hat = x_mean = x_null
+        for part, weight, of_mean in parts:
+            pull = denoise(x_t, logsnr, part) - x_null
+            x_hat = x_hat + expand(weight, x_t) * pull
+            x_mean = x_mean + expand(of_mean, x_t) * pull
+        return x_hat if ended else held_to(x_mean, x_hat, rescale=rescale)
 
     return steered
 
@@ -97,5 +108,11 @@ def sample_pulled(
             f"sampling takes one seed for each of {len(pulls[0].weight)} conditions, got "
             f"{len(seeds)}"
         )
-    denoise = pulled(base.denoise, null, pulls, until=sampler.guidance_until)
+    denoise = pulled(
+        base.denoise,
+        null,
+        pulls,
+        until=sampler.guidance_until,
+        rescale=sampler.guidance_rescale,
+    )
     return base.walk(denoise, seeds=seeds, sampler=sampler)
