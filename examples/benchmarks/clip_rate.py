@@ -31,6 +31,8 @@ from ulrec.models.rarity import load_prior
 from ulrec.pipeline import load_autoencoder, load_items
 
 AT_ONCE = 64
+PLACED = (3.0, 5.5, 8.0)
+"""As the shipped models are decoded: examples/benchmarks/decoding.py."""
 
 
 @torch.no_grad()
@@ -59,7 +61,7 @@ def coded(
             eps = NoiseSource([seed + 1_000_003 for seed in seeds], z.shape[1:], device="cpu")()
             z_hat = prior.denoise(noised(z, level, eps), level)
             z_0 = autoencoder.noise(z_hat, NoiseSource(seeds, z.shape[1:], device="cpu")())
-        sampler = SamplerConfig(name="ancestral", num_steps=options.steps)
+        sampler = SamplerConfig(num_steps=4, levels=PLACED)
         made = autoencoder.decode(z_0, seeds=seeds, sampler=sampler)
         bits.append((nats / np.log(2) / pixels).numpy())
         errors.append((made - some).square().flatten(1).mean(1).numpy())
@@ -74,7 +76,6 @@ def main() -> None:
     parser.add_argument("--logsnrs", type=float, nargs="+", default=[5, 4, 3, 2, 1, 0])
     parser.add_argument("--clips", type=int, default=72, help="held-out clips at most")
     parser.add_argument("--frames", type=int, default=4, help="of each clip, for the picture model")
-    parser.add_argument("--steps", type=int, default=16, help="of the decoder")
     parser.add_argument("--levels", type=int, default=16, help="noise levels for the bits")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

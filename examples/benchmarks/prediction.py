@@ -59,7 +59,7 @@ def main() -> None:
     options = parser.parse_args()
     pipeline = Pipeline.load(options.run)
     pipeline.sampler = SamplerConfig(num_steps=options.steps)
-    pipeline.decoder = SamplerConfig(name="ancestral", num_steps=options.steps)
+    pipeline.decoder = SamplerConfig(num_steps=4, levels=(3.0, 5.5, 8.0))
     media = MediaStore.open(options.run / "media")
     ids = pipeline.items.filter(pl.col(SPLIT) == HELDOUT)[ITEM_ID].to_list()
     real = np.asarray(media.media[media.items.rows(ids)[: options.clips]])

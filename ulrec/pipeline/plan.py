@@ -1,11 +1,11 @@
 """For whom to spend on generation: where it is expected to serve better than retrieval does.
 
-What is gained for a user is the NDCG@20 on what they liked later of the unseen items nearest to what
-is drawn for them, minus that of collaborative filtering's list. (Cosines with later likes would not
-do: they favour what is like everything; on simulated users they said that generation gains where
-the truth said that it loses.) Validation users, whose later likes are known, teach a ridge
-regression to foresee it; how well it does is measured on users that it has not seen, and where that
-is not distinguishable from chance all users are expected to gain the mean.
+What is gained for a user is the NDCG@20, on what they liked later, of the unseen items nearest to
+what is drawn for them, minus that of collaborative filtering's list. (Cosines with later likes
+would not do: they favour what is like everything, and on simulated users they said that generation
+gains where the truth said that it loses.) Validation users, whose later likes are known, teach a
+ridge regression to foresee it; how well it does is measured on users that it has not seen, and
+where that is not distinguishable from chance all users are expected to gain the mean.
 """
 
 from __future__ import annotations
