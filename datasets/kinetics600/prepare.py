@@ -14,16 +14,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from ulrec.data import schema
-from ulrec.data.tables import validate_catalogue
+from ulrec.data.tables import validate_catalogue, validate_interactions
 from ulrec.errors import DataError, ULRecError
 
 logger = logging.getLogger("kinetics600")
 
 SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 SPLITS: Mapping[str, str] = {"train": schema.TRAIN, "val": schema.HELDOUT}
+NUM_FACTORS = 64
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 
 
@@ -108,21 +110,43 @@ def _table(rows: Sequence[tuple[str, str, str, str]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
 
 
+def class_tables(table: pl.DataFrame, *, seed: int) -> dict[str, pl.DataFrame]:
+    """Return classes as users: their videos, and a random direction of length 1 for each."""
+    classes = table[schema.CATEGORY].unique().sort().to_list()
+    codes = np.random.default_rng(seed).normal(size=(len(classes), NUM_FACTORS))
+    codes = (codes / np.linalg.norm(codes, axis=1, keepdims=True)).astype(np.float32)
+    of_class = pl.DataFrame({schema.USER_ID: classes, "code": codes.tolist()}).cast(
+        {"code": pl.List(pl.Float32)}
+    )
+    likes = table.select(pl.col(schema.CATEGORY).alias(schema.USER_ID), schema.ITEM_ID)
+    of_item = likes.join(of_class, on=schema.USER_ID, maintain_order="left")
+    return {
+        "members": validate_interactions(likes),
+        "class_codes": of_class,
+        "item_codes": of_item.drop(schema.USER_ID),
+    }
+
+
 def prepare(options: argparse.Namespace) -> None:
-    """Read and check everything, then write the catalogue."""
+    """Read and check everything, then write the tables."""
     source, lists = options.source, options.csv
     found = find_listed(source, lists) if lists else find_videos(source)
     table = validate_catalogue(found, source=source)
     options.out.mkdir(parents=True, exist_ok=True)
-    target = options.out / "items.parquet"
+    for name, part in {"items": table, **class_tables(table, seed=options.seed)}.items():
+        write_whole(part, options.out / f"{name}.parquet")
+    classes = table[schema.CATEGORY].n_unique()
+    logger.info("%s: %s videos of %s classes", options.out, len(table), classes)
+
+
+def write_whole(table: pl.DataFrame, target: Path) -> None:
+    """Write beside the target, then move into place."""
     temporary = target.with_name(f".{os.getpid()}.{target.name}")
     try:
         table.write_parquet(temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    classes = table[schema.CATEGORY].n_unique()
-    logger.info("%s: %s videos of %s classes", target, len(table), classes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", type=Path, required=True, help="folder of the videos")
     parser.add_argument("--csv", type=Path, nargs="+", help="official lists (train.csv, val.csv)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--seed", type=int, default=0, help="of the codes of classes")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

@@ -25,6 +25,8 @@ def load() -> ModuleType:
 
 kinetics = load()
 
+TABLES = ("members", "class_codes", "item_codes")
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
@@ -51,6 +53,12 @@ def test_a_tree_of_classes(source, tmp_path):
         ("train/zumba/c", "train/zumba/c.webm", "zumba", "train"),
         ("val/zumba/d", "val/zumba/d.mp4", "zumba", "heldout"),
     ]
+    read = {n: pl.read_parquet(tmp_path / "out" / f"{n}.parquet") for n in TABLES}
+    assert read["members"].rows()[0] == ("abseiling", "train/abseiling/a")
+    codes = dict(read["class_codes"].rows())
+    assert list(codes) == ["abseiling", "zumba"] and len(codes["zumba"]) == 64
+    assert sum(x * x for x in codes["zumba"]) == pytest.approx(1)
+    assert [code for _, code in read["item_codes"].rows()] == [codes[c] for c in items["category"]]
 
 
 def test_official_lists(tmp_path, caplog):
