@@ -102,6 +102,7 @@ def test_a_surprise(page: Any, address: str) -> None:
     page.wait_for_url("**surprise=true**")
     settled(page)
     assert made(page, 1) != before
+    page.get_by_text("The same in Python").wait_for(state="detached")
     assert page.get_by_text("The same in Python").count() == 0
 
 
