@@ -8,6 +8,8 @@ import pytest
 
 from ulrec.features.open_clip import ClipModel
 
+pytestmark = pytest.mark.slow  # trains several models
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples/benchmarks/emoji_clip.py"
 SHIPPED = ROOT / "ulrec/pretrained/emoji_clip"

@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow  # trains several models
+
 SCRIPT = Path(__file__).parents[2] / "examples/benchmarks/generative.py"
 VARIANTS = ["unified latents", "KL-VAE", "pixels", "stage-1 prior", "single stage"]
 NETWORK = "{width: 32, depth: 1, head_width: 16}"
