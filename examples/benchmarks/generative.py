@@ -279,7 +279,10 @@ def features_of(media: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Real pictures with their features, that all variants learn from and are judged by."""
+    """Real pictures, that all variants learn from, and the features they are judged by.
+
+    Of the train pictures only the first have features: as many as samples are compared with.
+    """
 
     train: Pictures
     test: Pictures
@@ -287,15 +290,15 @@ class Bench:
     test_features: NDArray[np.float32]
 
     @classmethod
-    def of(cls, train: Pictures, test: Pictures, folder: Path) -> "Bench":
+    def of(cls, train: Pictures, test: Pictures, folder: Path, *, num_reference: int) -> "Bench":
         """Extract the features, or read those that were extracted before."""
         found = []
-        for pictures in (train, test):
-            name = hashlib.sha256(pictures.media.tobytes()).hexdigest()[:16]
+        for media in (train.media[:num_reference], test.media):
+            name = hashlib.sha256(media.tobytes()).hexdigest()[:16]
             path = folder / "features" / f"{name}.npy"
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, features_of(pictures.media[:, :, 0]))
+                np.save(path, features_of(media[:, :, 0]))
             found.append(np.load(path))
         return cls(train=train, test=test, train_features=found[0], test_features=found[1])
 
@@ -367,11 +370,17 @@ def parsed() -> argparse.Namespace:
     budget.add_argument("--budget-flops", type=float, help="of both stages, instead of steps")
     parser.add_argument("--kl-loss-factor", type=float, default=100.0)
     parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--reference", type=int, default=50_000, help="train pictures for gFD")
     parser.add_argument("--limit", type=int, help="pictures of each split, for a trial")
     options = parser.parse_args()
     for name in ("train", "test"):
         if not (options.data / f"{name}.parquet").is_file():
             parser.error(f"{options.data} has no {name}.parquet, a table of label and jpeg")
+    if options.reference < options.samples:
+        parser.error(
+            f"samples are compared with as many train pictures, --reference {options.reference} "
+            f"is less than --samples {options.samples}"
+        )
     return options
 
 
@@ -398,7 +407,7 @@ def main() -> None:
     splits = [
         Pictures.read(options.data / f"{n}.parquet", options.limit) for n in ("train", "test")
     ]
-    bench = Bench.of(*splits, options.out)
+    bench = Bench.of(*splits, options.out, num_reference=options.reference)
     draw = Draw(
         num=options.samples,
         sampler=config.generate.sampler,
@@ -417,7 +426,7 @@ def main() -> None:
                 for f, n in zip(fits, steps, strict=True)
             )
             parts = [to_mapping(part) for part in (plan, draw, *planned)]
-            key = digest([variant, seed, options.limit, parts])
+            key = digest([variant, seed, options.limit, options.reference, parts])
             path = options.out / "rows" / f"{key}.json"
             if not path.is_file():
                 folder = options.out / "training" / key

@@ -24,9 +24,8 @@ from ulrec.config import load_config
 from ulrec.data.ids import IdMap
 from ulrec.evaluation.statistics import bootstrap_mean, paired_bootstrap
 from ulrec.experiment.config import RunConfig
-from ulrec.experiment.curve import validation_users
 from ulrec.experiment.features import picture_batches
-from ulrec.experiment.generate import pipeline_of
+from ulrec.experiment.generate import pipeline_of, validation_users
 from ulrec.experiment.runner import Run
 from ulrec.features.efflite0 import EffLite0
 from ulrec.features.extract import extract_features
@@ -53,7 +52,7 @@ def open_run(options: argparse.Namespace) -> tuple[Run, Pipeline]:
 def spaces(options: argparse.Namespace) -> None:
     """Print hit rates of each space with both queries."""
     run, pipeline = open_run(options)
-    users = validation_users(run, pipeline)[: options.users]
+    users = validation_users(run, pipeline, options.users, stream=8)
     folder = run.path("interactions")
     ids = pipeline.factors.users, pipeline.factors.items
     later = load_interactions(folder, *ids, part="validation").user_items[users]

@@ -16,9 +16,9 @@ from ulrec.checkpoint import new_artefact
 from ulrec.data.simulate import SimulatedWorld
 from ulrec.errors import DataError
 from ulrec.evaluation.report import read_metrics
-from ulrec.experiment.curve import Curve, validation_users
+from ulrec.experiment.curve import Curve
 from ulrec.experiment.fans import Fans, no_fans
-from ulrec.experiment.generate import evaluated_users, pipeline_of
+from ulrec.experiment.generate import evaluated_users, pipeline_of, validation_users
 from ulrec.experiment.judge_users import nearest_utility, true_utility
 from ulrec.experiment.runner import Run, run_stages
 from ulrec.experiment.stages import EXTRA_STAGES, STAGES
@@ -129,7 +129,7 @@ def test_every_set_says_how_many_it_is(judged):
 
 def test_guidance_is_chosen_on_other_users(judged):
     pipeline = pipeline_of(judged)
-    users = validation_users(judged, pipeline)
+    users = validation_users(judged, pipeline, 6, stream=8)
     assert len(users) == 6 and not set(users) & set(evaluated_users(judged, pipeline))
     validation = pl.read_parquet(judged.path("interactions") / "validation.parquet")
     assert set(pipeline.factors.users[users]) <= set(validation["user_id"])
@@ -177,7 +177,7 @@ def test_without_validation_users_the_curve_says_what_to_set(judged, make_config
     pipeline = pipeline_of(judged)
     config = make_config(judged.folder.parent, *SMALL, "generate.num_users=1000")
     with pytest.raises(DataError, match="k_validation"):
-        validation_users(Run(config=config), pipeline)
+        validation_users(Run(config=config), pipeline, 6, stream=8)
 
 
 def test_nearest_utility_by_hand(judged):

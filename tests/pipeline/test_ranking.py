@@ -8,7 +8,8 @@ import pytest
 from ulrec import Pipeline
 from ulrec.config import load_config
 from ulrec.errors import ArtefactError, ConfigError, DataError
-from ulrec.experiment.fit_hybrid import best_weights, hybrid_users, ndcg_at
+from ulrec.experiment.fit_hybrid import best_weights, ndcg_at
+from ulrec.experiment.generate import evaluated_users, validation_users
 from ulrec.experiment.runner import run_stages
 from ulrec.experiment.stages import EXTRA_STAGES, STAGES
 from ulrec.models.likelihood import LogRatioConfig
@@ -204,11 +205,9 @@ def test_fit_hybrid_is_saved_loaded_and_up_to_date(fitted, tmp_path):
 
 
 def test_hybrid_users_are_not_the_evaluated_ones(fitted):
-    from ulrec.experiment.generate import evaluated_users
-
     run, _ = fitted
     pipeline = Pipeline.load(run.folder)
-    users = hybrid_users(run, pipeline)
+    users = validation_users(run, pipeline, run.config.hybrid.num_users, stream=12)
     assert len(users) and not set(users) & set(evaluated_users(run, pipeline))
 
 

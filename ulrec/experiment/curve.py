@@ -19,17 +19,15 @@ from tqdm import tqdm
 
 from ulrec.checkpoint import MANIFEST, new_artefact, open_artefact, write_text
 from ulrec.config import digest, to_mapping
-from ulrec.data.schema import MEAN, METRIC, USER_ID
-from ulrec.errors import DataError
+from ulrec.data.schema import MEAN, METRIC
 from ulrec.evaluation.curves import curve_png, curve_svg
 from ulrec.evaluation.protocol import METRIC_VERSION
 from ulrec.experiment.curve_point import CurveBench
-from ulrec.experiment.generate import evaluated_users, pipeline_of
-from ulrec.experiment.prepare import advance, read_split
+from ulrec.experiment.generate import pipeline_of, validation_users
+from ulrec.experiment.prepare import advance
 from ulrec.experiment.runner import Run
-from ulrec.pipeline import Pipeline
 
-__all__ = ["GUIDANCE", "Curve", "curve", "validation_users"]
+__all__ = ["GUIDANCE", "Curve", "curve"]
 
 GUIDANCE = "guidance"
 MADE_FROM = ("autoencoder", "base", "conditioner", "factors", "index", "interactions", "media")
@@ -68,7 +66,7 @@ def curve(run: Run) -> str:
     """
     config = run.config
     pipeline = pipeline_of(run)
-    users = validation_users(run, pipeline)
+    users = validation_users(run, pipeline, config.curve.num_users, stream=8)
     bench = CurveBench.of(run, pipeline, users)
     key = _key(run, bench)
     rows: list[dict[str, Any]] = []
@@ -91,28 +89,6 @@ def curve(run: Run) -> str:
         (folder / "curve.svg").write_text(curve_svg(table, setting=GUIDANCE, mark=mark))
         (folder / "curve.png").write_bytes(curve_png(table, setting=GUIDANCE, mark=mark))
     return _summary(table, len(users))
-
-
-def validation_users(run: Run, pipeline: Pipeline) -> Rows:
-    """Return the rows of users with a history and validation interactions that are not evaluated.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two.
-    """
-    ids = read_split(run, "validation")[USER_ID].unique().sort().to_list()
-    rows = pipeline.factors.users.rows(ids)
-    counts = np.diff(pipeline.interactions.user_items.indptr)
-    free = np.setdiff1d(rows[counts[rows] > 0], evaluated_users(run, pipeline))
-    if len(free) < 2:
-        raise DataError(
-            f"{len(free)} users have a history and validation interactions and are not among the "
-            "evaluated ones, at least 2 are needed; set data.split.k_validation (leave_last) or "
-            "data.split.validation_share (global_time), or lower generate.num_users"
-        )
-    order = np.random.default_rng([run.config.seed, 8]).permutation(free)
-    return np.sort(order[: run.config.curve.num_users])
 
 
 def _key(run: Run, bench: CurveBench) -> list[Any]:

@@ -8,16 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ulrec.data.schema import USER_ID
-from ulrec.errors import DataError
-from ulrec.experiment.generate import evaluated_users, pipeline_of
-from ulrec.experiment.prepare import read_split
+from ulrec.experiment.generate import pipeline_of, validation_users
 from ulrec.experiment.runner import Run
 from ulrec.pipeline import Pipeline, load_interactions
 from ulrec.pipeline.hybrid import MADE_FROM, PARTS, Hybrid
 from ulrec.pipeline.ranking import log_ratios, part_scores
 
-__all__ = ["best_weights", "fit_hybrid", "hybrid_users", "ndcg_at"]
+__all__ = ["best_weights", "fit_hybrid", "ndcg_at"]
 
 K = 10
 
@@ -33,7 +30,7 @@ def fit_hybrid(run: Run) -> str:
     """
     config = run.config.hybrid
     pipeline = pipeline_of(run)
-    users = hybrid_users(run, pipeline)
+    users = validation_users(run, pipeline, config.num_users, stream=12)
     known = pipeline.interactions
     later = load_interactions(run.path("interactions"), known.users, known.items, part="validation")
     seen = known.user_items[users].toarray() > 0
@@ -71,28 +68,6 @@ def fit_hybrid(run: Run) -> str:
         f"{named}: NDCG@{K} {reached:.4f} on {len(users)} validation users; likelihood with "
         f"popularity {beta:g}: {alone:.4f}"
     )
-
-
-def hybrid_users(run: Run, pipeline: Pipeline) -> NDArray[np.int64]:
-    """Return the rows of validation users with a history who are not evaluated, by the seed.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two.
-    """
-    ids = read_split(run, "validation")[USER_ID].unique().sort().to_list()
-    rows = pipeline.factors.users.rows(ids)
-    counts = np.diff(pipeline.interactions.user_items.indptr)
-    free = np.setdiff1d(rows[counts[rows] > 0], evaluated_users(run, pipeline))
-    if len(free) < 2:
-        raise DataError(
-            f"{len(free)} users have a history and validation interactions and are not among the "
-            "evaluated ones, at least 2 are needed; set data.split.k_validation (leave_last) or "
-            "data.split.validation_share (global_time), or lower generate.num_users"
-        )
-    order = np.random.default_rng([run.config.seed, 12]).permutation(free)
-    return np.asarray(np.sort(order[: run.config.hybrid.num_users]), np.int64)
 
 
 def best_weights(

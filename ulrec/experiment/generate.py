@@ -31,6 +31,7 @@ __all__ = [
     "generate",
     "pipeline_of",
     "recommend",
+    "validation_users",
 ]
 
 USER_ARM = "user"
@@ -133,6 +134,31 @@ def evaluated_users(run: Run, pipeline: Pipeline) -> NDArray[np.int64]:
     rng = np.random.default_rng(run.config.seed)
     num = min(run.config.generate.num_users, len(eligible))
     return np.sort(rng.permutation(eligible)[:num])
+
+
+def validation_users(run: Run, pipeline: Pipeline, num: int, *, stream: int) -> NDArray[np.int64]:
+    """Return the rows of ``num`` validation users with a history who are not evaluated, sorted.
+
+    Choices made on them owe nothing to the users that are judged. They are drawn by the run's seed;
+    each purpose has its own ``stream``.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two.
+    """
+    ids = read_split(run, "validation")[USER_ID].unique().sort().to_list()
+    rows = pipeline.factors.users.rows(ids)
+    counts = np.diff(pipeline.interactions.user_items.indptr)
+    free = np.setdiff1d(rows[counts[rows] > 0], evaluated_users(run, pipeline))
+    if len(free) < 2:
+        raise DataError(
+            f"{len(free)} users have a history and validation interactions and are not among the "
+            "evaluated ones, at least 2 are needed; set data.split.k_validation (leave_last) or "
+            "data.split.validation_share (global_time), or lower generate.num_users"
+        )
+    order = np.random.default_rng([run.config.seed, stream]).permutation(free)
+    return np.asarray(np.sort(order[:num]), np.int64)
 
 
 def eligible_users(run: Run, pipeline: Pipeline) -> NDArray[np.int64]:
