@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ulrec.diffusion.process import alpha, angle, eps_from_x, noised, sigma, v_from_x, x_from_v
+from ulrec.diffusion.process import (
+    alpha,
+    angle,
+    eps_from_x,
+    noised,
+    sigma,
+    v_from_x,
+    x_around,
+    x_from_v,
+)
 
 
 @pytest.fixture
@@ -53,3 +62,23 @@ def test_three_forms_of_the_error_agree(draws):
     error_v = (v - v_hat).square().flatten(1).sum(1)
     torch.testing.assert_close(torch.exp(logsnr) * error_x, error_eps)
     torch.testing.assert_close(alpha(logsnr) ** 2 * error_v, error_eps)
+
+
+def test_around_nothing_known_is_x_from_v(draws):
+    x_t, v, _, logsnr = draws
+    zero, one = torch.zeros_like(x_t), torch.ones_like(x_t)
+    found = x_around(x_t, logsnr, v, mean=zero, std=one)
+    torch.testing.assert_close(found, x_from_v(x_t, logsnr, v))
+
+
+def test_around_a_gaussian_is_its_posterior(draws):
+    """Products of Gaussians: precisions add, means are weighted by them; v counts in deviations."""
+    x_t, mean, v, logsnr = draws
+    std = 0.05 + mean.flip(0).abs()
+    level = logsnr.reshape(-1, 1, 1, 1, 1)
+    own, seen = 1 / std**2, torch.exp(level)  # precisions of x: alone, and from x_t
+    posterior = (own * mean + seen * x_t / alpha(level)) / (own + seen)
+    zero = torch.zeros_like(v)
+    torch.testing.assert_close(x_around(x_t, logsnr, zero, mean=mean, std=std), posterior)
+    moved = posterior - v / (own + seen).sqrt()
+    torch.testing.assert_close(x_around(x_t, logsnr, v, mean=mean, std=std), moved)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ulrec import Pipeline
 from ulrec.errors import DataError
 from ulrec.experiment.config import RunConfig
 from ulrec.experiment.runner import Run, run_stages
 from ulrec.experiment.stages import STAGES
+from ulrec.pipeline.prediction import _anchored
 
 ROOT = Path(__file__).parents[2]
 CLIPS = (
@@ -83,6 +85,13 @@ def test_what_follows_given_frames(pipeline: Pipeline) -> None:
     personal = pipeline.continue_clips(given, users, guidance=3.0)
     assert (personal[:, :, :3] == given).all() and (personal != made).any()
     assert (pipeline.continue_clips(given, users, guidance=3.0) == personal).all()
+
+
+def test_what_follows_is_the_last_frame_changed() -> None:
+    decoded = torch.tensor([0.1, 0.2, 0.5, -0.9]).reshape(1, 1, 4, 1, 1)
+    given = torch.tensor([0.0, 0.6]).reshape(1, 1, 2, 1, 1)
+    found = _anchored(decoded, given).flatten()
+    torch.testing.assert_close(found, torch.tensor([0.1, 0.6, 0.9, -0.5]))
 
 
 @pytest.mark.parametrize(

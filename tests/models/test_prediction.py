@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 import torch
 
+from ulrec.diffusion.process import x_around
 from ulrec.models.autoencoder import Autoencoder, AutoencoderConfig
 from ulrec.models.base import Base, BaseConfig, add_condition
-from ulrec.models.prediction import given_latents, held, with_given
+from ulrec.models.prediction import given_latents, held, left_open, with_given
 from ulrec.networks.decoder import DecoderConfig
 from ulrec.networks.encoder import EncoderConfig
 from ulrec.networks.transformer import Cond, TransformerConfig
@@ -58,13 +59,41 @@ def test_the_condition_is_bit_identical_whatever_comes_later(randomised):
     assert not torch.equal(given_latents(autoencoder, later, 5), given)
 
 
-def test_a_new_base_is_bit_equal_whatever_is_given(randomised):
-    base = randomised(Base(BASE))
-    continued = add_condition(base, cond_width=4, given_frames=5).eval()
-    z, logsnr = torch.randn(2, 3, 2, 2, 2), torch.zeros(2)
-    cond = with_given(nobody(2), torch.randn(2, 4, 2, 2, 2))
-    assert torch.equal(continued.denoise(z, logsnr, cond), base.denoise(z, logsnr))
-    assert continued.config.given_frames == 5
+def test_a_new_base_starts_from_what_is_given(randomised):
+    """Its network answers as before, about the clip that stands still."""
+    base, std = randomised(Base(BASE)), torch.rand(3, 2, 1, 1) + 0.1
+    continued = add_condition(base, cond_width=4, given_frames=5, given_std=std).eval()
+    assert continued.config.given_frames == 5 and torch.equal(continued.given_std, std)
+    z, logsnr, mean = torch.randn(2, 3, 2, 2, 2), torch.zeros(2), torch.randn(2, 3, 2, 2, 2)
+    given = torch.cat([mean, torch.ones(2, 1, 2, 2, 2)], dim=1)
+    v = base.network(z, logsnr)
+    about = x_around(z, logsnr, v, mean=mean, std=std)
+    torch.testing.assert_close(continued.denoise(z, logsnr, with_given(nobody(2), given)), about)
+    assert torch.equal(continued.denoise(z, logsnr, nobody(2)), base.denoise(z, logsnr))
+
+
+def test_what_given_frames_leave_open():
+    z = torch.zeros(4, 2, 2, 3, 3)
+    z[:, 1, 1] = torch.tensor([1.0, -1.0, 3.0, -3.0])[:, None, None]
+    held_still = torch.cat([torch.zeros_like(z), torch.ones(4, 1, 2, 3, 3)], dim=1)
+    found = left_open(z, held_still)
+    assert found.shape == (2, 2, 1, 1)
+    torch.testing.assert_close(found.flatten(), torch.tensor([0.05, 0.05, 0.05, 5**0.5]))
+
+
+def test_errors_count_in_units_of_what_is_left_open():
+    """A new network, which says nothing, is off by one unit, however little is left open."""
+    torch.manual_seed(0)
+    mean, change = torch.randn(2, 2000, 3, 2, 2, 2)
+    given = torch.cat([mean, torch.ones(2000, 1, 2, 2, 2)], dim=1)
+    found = []
+    for std in (1.0, 0.1):
+        base = add_condition(
+            Base(BASE), cond_width=4, given_frames=5, given_std=torch.full((3, 2, 1, 1), std)
+        )
+        with torch.no_grad():
+            found.append(base.loss(mean + std * change, with_given(nobody(2000), given)).item())
+    assert found[1] == pytest.approx(found[0], rel=0.03)
 
 
 def test_samples_that_are_given_nothing(randomised):

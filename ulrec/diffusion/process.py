@@ -9,7 +9,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["alpha", "angle", "eps_from_x", "expand", "noised", "sigma", "v_from_x", "x_from_v"]
+__all__ = [
+    "alpha",
+    "angle",
+    "eps_from_x",
+    "expand",
+    "noised",
+    "sigma",
+    "v_from_x",
+    "x_around",
+    "x_from_v",
+]
 
 
 def expand(values: Tensor, x: Tensor) -> Tensor:
@@ -40,6 +50,20 @@ def noised(x: Tensor, logsnr: Tensor, eps: Tensor) -> Tensor:
 def x_from_v(x_t: Tensor, logsnr: Tensor, v: Tensor) -> Tensor:
     """Return x = alpha x_t - sigma v."""
     return expand(alpha(logsnr), x_t) * x_t - expand(sigma(logsnr), x_t) * v
+
+
+def x_around(x_t: Tensor, logsnr: Tensor, v: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
+    """Return x from v where x is known to lie about ``mean``, with deviations of ``std``.
+
+    x = mean + (alpha std^2 (x_t - alpha mean) - sigma std v) / spread, with spread^2 = alpha^2
+    std^2 + sigma^2. For x of N(mean, std^2) v = 0 is the posterior mean, and -v is x's error in
+    posterior standard deviations, std sigma / spread. With mean 0 and std 1 it is
+    :func:`x_from_v`.
+    """
+    a, s = expand(alpha(logsnr), x_t), expand(sigma(logsnr), x_t)
+    variance = (a * std).square() + s.square()
+    gain = a * std.square() / variance
+    return mean + gain * (x_t - a * mean) - s * std / variance.sqrt() * v
 
 
 def v_from_x(x_t: Tensor, logsnr: Tensor, x: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from ulrec.experiment.trainings import keep_losses, last_mean, training_folder
 from ulrec.models.base import Base, BaseConfig, add_condition
 from ulrec.models.components import pretrained_folder, save_model
 from ulrec.models.inflate import inflate_weights
-from ulrec.models.prediction import given_latents
+from ulrec.models.prediction import given_latents, left_open
 from ulrec.pipeline import load_autoencoder, load_base
 from ulrec.training.callbacks import Draw
 from ulrec.training.datamodule import (
@@ -118,12 +118,14 @@ def condition(run: Run) -> str:
     told = source_vectors(run, latents, pairs)
     conditioner = build_sources(run, latents, pairs, told)
     settings = conditioner.config
+    given = _given(run, config.given_frames) if config.given_frames else None
     task = BaseTask(
         add_condition(
             base,
             cond_width=config.conditioner.width,
             weighting=config.conditional_weighting,
             given_frames=config.given_frames,
+            given_std=None if given is None else _left_open(latents, given, pairs),
         ),
         conditioner,
         given_dropout=config.given_dropout,
@@ -136,8 +138,8 @@ def condition(run: Run) -> str:
         if isinstance(conditioner, Source)
         else conditioned_source(latents.z, pairs.item_rows, told)
     )
-    if config.given_frames:
-        source = continued_source(source, _given(run, config.given_frames), pairs.item_rows)
+    if given is not None:
+        source = continued_source(source, given, pairs.item_rows)
     made_from = {"latents": latents.manifest.fingerprint, "factors": str(factors.fingerprint)}
     started_from = run.fingerprint("base_unconditional")
     folder = training_folder(
@@ -211,6 +213,12 @@ def _given(run: Run, num_frames: int) -> NDArray[np.float32]:
             given = given_latents(autoencoder, torch.from_numpy(media.read(rows)), num_frames)
         parts.append(given.numpy())
     return np.concatenate(parts)
+
+
+def _left_open(latents: LatentStore, given: NDArray[np.float32], pairs: Pairs) -> torch.Tensor:
+    """Return how much given frames leave open of the clips that are learned from."""
+    rows = np.unique(pairs.item_rows)
+    return left_open(torch.from_numpy(latents.z[rows]), torch.from_numpy(given[rows]))
 
 
 def _take_pretrained_base(run: Run, name: str) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ulrec.diffusion.loss import Denoiser, diffusion_loss, standard_noise, stratified_times
-from ulrec.diffusion.process import expand, x_from_v
+from ulrec.diffusion.process import alpha, expand, sigma, x_around, x_from_v
 from ulrec.diffusion.sampler import NoiseSource, Sampled, SamplerConfig, guided, sample
 from ulrec.diffusion.schedule import Schedule
 from ulrec.diffusion.weighting import Weighting
@@ -58,12 +58,23 @@ class BaseConfig:
 
 
 class Base(nn.Module):
-    """A diffusion model on clean latents. It sees condition tokens, never a user."""
+    """A diffusion model on clean latents. It sees condition tokens, never a user.
+
+    Attributes
+    ----------
+    given_std
+        Where it goes on from frames: how far latents lie from those of a clip that stands still
+        after the given frames, (D, f, 1, 1), measured on training clips.
+    """
+
+    given_std: Tensor
 
     def __init__(self, config: BaseConfig) -> None:
         super().__init__()
         self.config = config
         self.network = LatentTransformer(config.network, channels=config.latent_shape[0])
+        if config.given_frames:
+            self.register_buffer("given_std", torch.ones(*config.latent_shape[:2], 1, 1))
 
     def denoise(self, z_t: Tensor, logsnr: Tensor, cond: Cond | None = None) -> Tensor:
         """Return z_hat for z_t (B, D, f, h, w) at logsnr (B,).
@@ -71,11 +82,26 @@ class Base(nn.Module):
         A condition's shift mu moves it by sigma^2 mu. For latents of N(mu, 1) that is exact: where
         alpha z_t is the posterior mean of N(0, 1), that of N(mu, 1) is alpha z_t + sigma^2 mu. What
         else the condition means is the network's to learn.
+
+        Given frames say more: latents lie about those of a clip that stands still after them, and
+        no further than ``given_std``. The network's answer is in units of what that leaves open
+        (:func:`ulrec.diffusion.process.x_around`), and so is a shift.
         """
-        z_hat = x_from_v(z_t, logsnr, self.network(z_t, logsnr, cond).float())
+        v = self.network(z_t, logsnr, cond).float()
+        if cond is None or cond.given is None:
+            z_hat, spread = x_from_v(z_t, logsnr, v), None
+        else:
+            mean, std = self._about(cond.given)
+            z_hat, spread = x_around(z_t, logsnr, v, mean=mean, std=std), _spread(logsnr, std)
         if cond is not None and cond.shift is not None:
-            z_hat = z_hat + expand(torch.sigmoid(-logsnr), z_t) * cond.shift
+            moved = expand(torch.sigmoid(-logsnr), z_t) * cond.shift
+            z_hat = z_hat + (moved if spread is None else moved / spread.square())
         return z_hat
+
+    def _about(self, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of latents, 0 and 1 where nothing is given."""
+        keep = given[:, -1:]
+        return keep * given[:, :-1], keep * self.given_std + (1 - keep)
 
     def nats(
         self,
@@ -113,10 +139,32 @@ class Base(nn.Module):
     def loss(
         self, z_clean: Tensor, cond: Cond | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return what the optimiser sees: mean nats per latent value, a scalar."""
+        """Return what the optimiser sees: mean nats per latent value, a scalar.
+
+        Where frames are given an error counts in units of what they leave open, or clips that are
+        given none would be all that is learned from.
+        """
         generator = torch.default_generator if generator is None else generator
         t = stratified_times(len(z_clean), generator, z_clean.device)
-        nats = self.nats(z_clean, t=t, eps=standard_noise(z_clean, generator), cond=cond)
+        eps = standard_noise(z_clean, generator)
+        if cond is None or cond.given is None:
+            return self.nats(z_clean, t=t, eps=eps, cond=cond).mean() / z_clean[0].numel()
+        std = self._about(cond.given)[1]
+
+        def in_units(z_t: Tensor, logsnr: Tensor, cond: Cond) -> Tensor:
+            error = self.denoise(z_t, logsnr, cond) - z_clean
+            return z_clean + error * _spread(logsnr, std)
+
+        config = self.config
+        nats = diffusion_loss(
+            in_units,
+            z_clean,
+            t,
+            eps,
+            schedule=config.schedule_z,
+            weighting=config.weighting,
+            cond=cond,
+        )
         return nats.mean() / z_clean[0].numel()
 
     @torch.no_grad()
@@ -204,16 +252,29 @@ class Base(nn.Module):
         return Sampled(z_0, z_hat)
 
 
+def _spread(logsnr: Tensor, std: Tensor) -> Tensor:
+    """Return sqrt(alpha^2 + sigma^2 / std^2): 1 at std 1, and more where less is left open."""
+    a, s = expand(alpha(logsnr), std), expand(sigma(logsnr), std)
+    return (a.square() + (s / std).square()).sqrt()
+
+
 def add_condition(
-    base: Base, *, cond_width: int, weighting: Weighting | None = None, given_frames: int = 0
+    base: Base,
+    *,
+    cond_width: int,
+    weighting: Weighting | None = None,
+    given_frames: int = 0,
+    given_std: Tensor | None = None,
 ) -> Base:
     """Return a copy of an unconditional base that takes condition tokens of width E.
 
-    With ``given_frames`` its condition may hold the latents of so many frames to go on from.
+    With ``given_frames`` its condition may hold the latents of so many frames to go on from, and
+    ``given_std`` says how much they leave open (:func:`ulrec.models.prediction.left_open`; 1 by
+    default).
 
     The new layers start at zero: whatever the tokens say, the output is bit-equal to ``base``'s
-    (a condition's shift moves it from the start). It is trained on under ``weighting``, the base's
-    own by default.
+    (a condition's shift and given frames move it from the start, in closed form). It is trained on
+    under ``weighting``, the base's own by default.
 
     Raises
     ------
@@ -234,4 +295,6 @@ def add_condition(
         )
     )
     conditioned.load_state_dict({**conditioned.state_dict(), **base.state_dict()})
+    if given_std is not None:
+        conditioned.given_std.copy_(given_std)
     return conditioned

@@ -15,7 +15,9 @@ from torch import Tensor
 from ulrec.models.autoencoder import Autoencoder
 from ulrec.networks.transformer import Cond
 
-__all__ = ["given_latents", "held", "with_given"]
+__all__ = ["given_latents", "held", "left_open", "with_given"]
+
+LEAST_STD = 0.05
 
 
 def held(x: Tensor, num_given: int, *, num_frames: int | None = None) -> Tensor:
@@ -54,6 +56,26 @@ def given_latents(autoencoder: Autoencoder, x: Tensor, num_given: int) -> Tensor
     frames = autoencoder.config.frames
     z = autoencoder.encode(held(x, num_given, num_frames=frames))
     return torch.cat([z, torch.ones_like(z[:, :1])], dim=1)
+
+
+def left_open(z: Tensor, given: Tensor) -> Tensor:
+    """Return how far latents lie from those of clips that stand still, root mean square.
+
+    Parameters
+    ----------
+    z
+        Latents of training clips, (N, D, f, h, w).
+    given
+        Of the same clips, from :func:`given_latents`, (N, D + 1, f, h, w).
+
+    Returns
+    -------
+    Tensor
+        (D, f, 1, 1), of each channel and latent frame; no less than a twentieth of the latents'
+        scale, so that frames that are known almost exactly do not take up the training.
+    """
+    squares = (z - given[:, :-1]).square().mean(dim=(0, 3, 4), keepdim=True)
+    return squares[0].sqrt().clamp(min=LEAST_STD)
 
 
 def with_given(cond: Cond, given: Tensor, *, keep: Tensor | None = None) -> Cond:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ulrec.conditioning.sources import USER
 from ulrec.data.media import to_uint8
@@ -90,7 +91,19 @@ def _window(
     decoded = pipeline.autoencoder.decode(
         drawn.x_0, seeds=decoder_seeds(seeds), sampler=pipeline.decoder
     )
-    return to_uint8(decoded.cpu().numpy())
+    return to_uint8(_anchored(decoded, x).cpu().numpy())
+
+
+def _anchored(decoded: Tensor, given: Tensor) -> Tensor:
+    """Return the last given frame, changed as the decoded clip changes from there, (B, C, F, H, W).
+
+    What a frame keeps of the last one given is exact then: no autoencoder has touched it. Frames
+    before it are the decoded ones.
+    """
+    last = given.shape[2] - 1
+    change = decoded[:, :, last:] - decoded[:, :, last : last + 1]
+    following = (given[:, :, last:] + change).clamp(-1, 1)
+    return torch.cat([decoded[:, :, :last], following], dim=2)
 
 
 def _check(pipeline: Pipeline, clips: NDArray[Any], num_frames: int) -> None:
