@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -262,11 +263,29 @@ def test_interactions_with_other_items_are_refused(pipeline, everything):
 def test_factors_of_another_fit_are_refused(tiny_copy):
     folder = tiny_copy.path("factors")
     factors = Factors.load(folder)
-    factors.save(folder, made_from={"interactions": "x"})
-    with pytest.raises(ArtefactError, match="the base were made from another factors"):
+    numbers = Factors(
+        user_factors=np.roll(factors.user_factors, 1, axis=1),
+        item_factors=factors.item_factors,
+        users=factors.users,
+        items=factors.items,
+        can_fold_in=True,
+        info=factors.info,
+    )
+    numbers.save(folder, made_from={"interactions": "x"})
+    with pytest.raises(
+        ArtefactError, match=r"trained on \(the same model.*other numb"
+    ):
+        Pipeline.load(tiny_copy.folder)
+    narrow = dataclasses.replace(
+        numbers,
+        user_factors=factors.user_factors[:, :5].copy(),
+        item_factors=factors.item_factors[:, :5].copy(),
+    )
+    narrow.save(folder, made_from={"interactions": "x"})
+    with pytest.raises(ArtefactError, match=r"num_factors 5, expected 8; .*user_norm .*condition"):
         Pipeline.load(tiny_copy.folder)
     factors.save(folder, made_from={"interactions": "x", "aligned_to": "another"})
-    with pytest.raises(ArtefactError, match="expected fingerprint another"):
+    with pytest.raises(ArtefactError, match="got another; bring those back"):
         Pipeline.load(tiny_copy.folder)
     factors.save(folder, made_from={"aligned_to": str(factors.fingerprint)})
     assert Pipeline.load(tiny_copy.folder).factors.users == factors.users

@@ -51,6 +51,12 @@ class FactorsIdentity:
         """A short digest of all of it."""
         return digest(dataclasses.asdict(self))
 
+    def told_apart(self, got: FactorsIdentity) -> str:
+        """Return in what others differ, field by field; what has no field are the numbers alone."""
+        pairs = zip(*(dataclasses.asdict(one).items() for one in (self, got)), strict=True)
+        told = [f"{name} {b}, expected {a}" for (name, a), (_, b) in pairs if a != b]
+        return "; ".join(told) or "the same model, ids, dimension and norms, but other numbers"
+
 
 def identity_of(factors: Factors) -> FactorsIdentity:
     """Return what identifies factors, whether they were saved or not."""

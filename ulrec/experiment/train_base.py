@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping
 from typing import cast
@@ -92,6 +93,7 @@ def train_base(run: Run) -> str:
         title="train-base",
         draw=_draw_samples(run, None),
         grids=run.path("grids") / "train-base",
+        compute=run.config.compute,
     )
     losses = keep_losses(folder, run, "train-base")
     save_model(
@@ -156,10 +158,12 @@ def condition(run: Run) -> str:
         title="condition",
         draw=_draw_samples(run, pairs.factors),
         grids=run.path("grids") / "condition",
+        compute=run.config.compute,
     )
     losses = keep_losses(folder, run, "condition")
     model = cast("Base", trained["model"])
-    info = {"can_fold_in": factors.can_fold_in}
+    identity = dataclasses.asdict(factors.identity)
+    info = {"can_fold_in": factors.can_fold_in, "factors": identity}
     save_model(
         model, run.path("base"), kind="base", config=model.config, made_from=made_from, info=info
     )

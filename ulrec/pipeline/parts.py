@@ -13,6 +13,8 @@ from ulrec.checkpoint import load_component, open_artefact, require_same
 from ulrec.conditioning.source import Source, SourceConfig
 from ulrec.conditioning.sources import USER, Sources, SourcesConfig
 from ulrec.config import from_mapping
+from ulrec.data.factors import Factors
+from ulrec.data.identity import FactorsIdentity
 from ulrec.data.ids import IdMap
 from ulrec.data.interactions import Interactions
 from ulrec.data.tables import read_table
@@ -31,6 +33,7 @@ __all__ = [
     "load_interactions",
     "load_items",
     "require_made_from",
+    "require_trained_on",
     "space_of",
 ]
 
@@ -114,6 +117,28 @@ def require_made_from(made_from: dict[str, str], name: str, fingerprint: str, *,
         expected=fingerprint,
         got=made_from.get(name),
         remedy="run the stages after it again",
+    )
+
+
+def require_trained_on(folder: Path, name: str, factors: Factors) -> None:
+    """Refuse the part ``name`` of a folder if it was trained on other factors, saying which.
+
+    Raises
+    ------
+    ArtefactError
+        With every difference in model, id maps, dimension and norms.
+    """
+    manifest = open_artefact(folder / name, kind=name, verify=False)
+    space, got = space_of(folder, str(factors.fingerprint)), manifest.made_from.get("factors")
+    told = manifest.info.get("factors")
+    differ = ""
+    if told is not None and got != space:
+        differ = f" ({from_mapping(FactorsIdentity, told).told_apart(factors.identity)})"
+    require_same(
+        f"the factors are not those that the {name} was trained on{differ}",
+        expected=str(got),
+        got=space,
+        remedy="bring those back, or run the stages from `ulrec condition` on again",
     )
 
 

@@ -49,6 +49,7 @@ from ulrec.pipeline.parts import (
     load_interactions,
     load_items,
     require_made_from,
+    require_trained_on,
     space_of,
 )
 from ulrec.pipeline.plan import GenerationPlan, MarginModel, fit_margin, plan_generation
@@ -215,10 +216,9 @@ class Pipeline:
         base, made_from = load_base(folder / "base")
         require_made_from(made_from, "latents", latents.manifest.fingerprint, of="base")
         factors = Factors.load(folder / "factors")
-        space = space_of(folder, str(factors.fingerprint))
-        require_made_from(made_from, "factors", space, of="base")
-        conditioner, made_from = load_conditioner(folder / "conditioner")
-        require_made_from(made_from, "factors", space, of="conditioner")
+        require_trained_on(folder, "base", factors)
+        conditioner, _ = load_conditioner(folder / "conditioner")
+        require_trained_on(folder, "conditioner", factors)
         return cls(
             folder,
             items=load_items(folder / "items"),
