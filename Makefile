@@ -28,8 +28,9 @@ demo: $(BIN)/.installed $(if $(RUN),,quickstart)
 	$(BIN)/pip install -q -c configs/constraints.txt -e '.[demo]'
 	$(BIN)/ulrec demo --run $(or $(RUN),runs/quickstart)
 
+# two workers of one thread each: on two cores faster than one worker of two
 test: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 test-browser: $(BIN)/.installed-dev
 	$(BIN)/pip install -q -c configs/constraints.txt playwright

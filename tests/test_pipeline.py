@@ -272,9 +272,7 @@ def test_factors_of_another_fit_are_refused(tiny_copy):
         info=factors.info,
     )
     numbers.save(folder, made_from={"interactions": "x"})
-    with pytest.raises(
-        ArtefactError, match=r"trained on \(the same model.*other numb"
-    ):
+    with pytest.raises(ArtefactError, match=r"trained on \(the same model.*other numb"):
         Pipeline.load(tiny_copy.folder)
     narrow = dataclasses.replace(
         numbers,
