@@ -1,32 +1,47 @@
-"""Measure how many clips a second become arrays, against decoding everything and then resizing.
+"""Measure clips: from files to arrays, through the encoder, and a training step of stage 1.
 
     python examples/benchmarks/clips.py decode
     python examples/benchmarks/clips.py decode --count 4 --seconds 2 --kinds mp4 webp
+    python examples/benchmarks/clips.py networks --rounds 5
 
-Clips are made on the spot: noise that moves, of a given size and length. The naive loop decodes
-every frame with PyAV or Pillow, resizes the wanted ones with the same filter, and stacks them; both
-run in this process on one thread, in turns, and the best of ``--repeats`` counts. Where ulrec is
-faster it is because it seeks, and lets FFmpeg shrink while it converts.
+``networks`` runs the encoder and a training step (forward, backward, fused AdamW) of a clip
+configuration on clips of noise, and those of a picture configuration on the same frames one by one,
+in turns; medians over rounds and the ratio of each round's pair. Memory is what the process grows
+by, at its peak, from one clip to a batch, for each clip more.
+
+``decode``: clips are made on the spot: noise that moves, of a given size and length. The naive loop
+decodes every frame with PyAV or Pillow, resizes the wanted ones with the same filter, and stacks
+them; both run in this process on one thread, in turns, and the best of ``--repeats`` counts. Where
+ulrec is faster it is because it seeks, and lets FFmpeg shrink while it converts.
 """
 
 import argparse
 import io
 import json
 import platform
+import resource
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import av
 import numpy as np
+import torch
 from PIL import Image, ImageSequence
+from torch import Tensor
 
+from ulrec.config import load_config
 from ulrec.data.clips import decode_clip
 from ulrec.data.encode import encode_frames
 from ulrec.data.pictures import MediaConfig
+from ulrec.experiment.config import RunConfig
+from ulrec.models.unified import Unified
 
 Bytes = np.ndarray
 FPS = 25
+ROOT = Path(__file__).parents[2]
 
 
 def make_clip(kind: str, *, height: int, width: int, num_frames: int, seed: int) -> bytes:
@@ -85,6 +100,73 @@ def measure_decode(options: argparse.Namespace) -> list[dict[str, object]]:
     return results
 
 
+def peak_mib() -> float:
+    """Return the most memory that the process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def encoder_of(model: Unified, x: Tensor) -> Callable[[], object]:
+    """Return what encodes media once."""
+
+    def encode() -> object:
+        with torch.no_grad():
+            return model.autoencoder.encode(x)
+
+    return encode
+
+
+def step_of(model: Unified, x: Tensor) -> Callable[[], object]:
+    """Return what makes one training step."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        model.loss(x).total.backward()
+        optimiser.step()
+
+    return step
+
+
+def seconds_once(work: Callable[[], object]) -> float:
+    """Return how long it takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure_networks(options: argparse.Namespace) -> list[dict[str, object]]:
+    """Return clips a second and memory, against the same frames as pictures."""
+    torch.manual_seed(options.seed)
+    settings = [
+        load_config(RunConfig, path).latents.model for path in (options.clips, options.pictures)
+    ]
+    x = torch.rand(options.batch, *settings[0].autoencoder.media_shape) * 2 - 1
+    frames = x.transpose(1, 2).flatten(0, 1)[:, :, None]
+    results = []
+    for name, build in (("encode", encoder_of), ("training step", step_of)):
+        clips, pictures = (Unified(config) for config in settings)
+        seconds_once(build(clips, x[:1]))
+        alone = peak_mib()
+        ways = {"clips": build(clips, x), "frame by frame": build(pictures, frames)}
+        seconds_once(ways["clips"])
+        grown = (peak_mib() - alone) / (options.batch - 1)
+        seconds_once(ways["frame by frame"])
+        rounds = [{n: seconds_once(way) for n, way in ways.items()} for _ in range(options.rounds)]
+        ratios = sorted(r["clips"] / r["frame by frame"] for r in rounds)
+        median = {n: statistics.median(r[n] for r in rounds) for n in ways}
+        results.append(
+            {
+                "what": name,
+                "clips_per_s": {n: round(options.batch / taken, 2) for n, taken in median.items()},
+                "time of clips over frame by frame": round(statistics.median(ratios), 3),
+                "from": round(ratios[0], 3),
+                "to": round(ratios[-1], 3),
+                "mib_per_clip": round(grown, 1),
+            }
+        )
+    return results
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Return (height, width) of a text such as 360x640."""
     height, width = map(int, text.split("x"))
@@ -104,13 +186,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     decode.add_argument("--count", type=int, default=8, help="clips of each kind and size")
     decode.add_argument("--repeats", type=int, default=3)
     decode.set_defaults(measure=measure_decode)
+    networks = commands.add_parser("networks", help="encoder and training step of stage 1")
+    networks.add_argument("--clips", type=Path, default=ROOT / "configs/emoji_clips32.yaml")
+    networks.add_argument("--pictures", type=Path, default=ROOT / "configs/emoji32.yaml")
+    networks.add_argument("--batch", type=int, default=4, help="clips, at least 2")
+    networks.add_argument("--rounds", type=int, default=5)
+    networks.add_argument("--seed", type=int, default=0)
+    networks.set_defaults(measure=measure_networks)
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print as JSON."""
     options = parse(arguments)
-    versions = {name: version(name) for name in ("av", "pillow", "numpy")}
+    versions = {name: version(name) for name in ("av", "pillow", "numpy", "torch")}
     result = {"machine": platform.processor(), "versions": versions}
     print(json.dumps({**result, "results": options.measure(options)}, indent=1))
 
