@@ -11,7 +11,6 @@ import argparse
 import io
 import json
 import logging
-import os
 import sys
 import tempfile
 from collections import Counter
@@ -41,6 +40,7 @@ from pictures import (
 )
 from PIL import features
 
+from ulrec.checkpoint import write_file
 from ulrec.data import schema
 from ulrec.errors import DataError, ULRecError
 
@@ -248,13 +248,7 @@ def write_whole(path: Path, content: bytes) -> None:
             f"{path.name} must stay below {MAX_FILE_BYTES} bytes to be committed; it has "
             f"{len(content)}; lower a quality setting"
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    logger.info("wrote %s, %d bytes", path, len(content))
+    write_file(path, lambda temporary: temporary.write_bytes(content))
 
 
 def report(stills: pa.Table, clips: pa.Table) -> None:

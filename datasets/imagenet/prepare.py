@@ -8,7 +8,6 @@ in this folder is the card of the data and says what comes out. Pictures stay wh
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from ulrec.checkpoint import write_file
 from ulrec.data import schema
 from ulrec.data.tables import validate_catalogue, validate_interactions
 from ulrec.errors import DataError, ULRecError
@@ -120,20 +120,9 @@ def prepare(options: argparse.Namespace) -> None:
             schema.USER_ID
         ),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        write_whole(table, options.out / f"{name}.parquet")
+        write_file(options.out / f"{name}.parquet", table.write_parquet)
     logger.info("%s: %s pictures of %s classes", options.out, len(items), len(classes))
-
-
-def write_whole(table: pl.DataFrame, target: Path) -> None:
-    """Write beside the target, then move into place."""
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
-    try:
-        table.write_parquet(temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

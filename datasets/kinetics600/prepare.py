@@ -9,7 +9,6 @@ README.md in this folder is the card of the data. Videos stay where they are.
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from ulrec.checkpoint import write_file
 from ulrec.data import schema
 from ulrec.data.tables import validate_catalogue, validate_interactions
 from ulrec.errors import DataError, ULRecError
@@ -132,21 +132,10 @@ def prepare(options: argparse.Namespace) -> None:
     source, lists = options.source, options.csv
     found = find_listed(source, lists) if lists else find_videos(source)
     table = validate_catalogue(found, source=source)
-    options.out.mkdir(parents=True, exist_ok=True)
     for name, part in {"items": table, **class_tables(table, seed=options.seed)}.items():
-        write_whole(part, options.out / f"{name}.parquet")
+        write_file(options.out / f"{name}.parquet", part.write_parquet)
     classes = table[schema.CATEGORY].n_unique()
     logger.info("%s: %s videos of %s classes", options.out, len(table), classes)
-
-
-def write_whole(table: pl.DataFrame, target: Path) -> None:
-    """Write beside the target, then move into place."""
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
-    try:
-        table.write_parquet(temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,15 +11,15 @@ import argparse
 import hashlib
 import json
 import logging
-import os
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
+from ulrec.checkpoint import write_file, write_text
 from ulrec.data import schema
 from ulrec.data.tables import validate_catalogue, validate_interactions
 from ulrec.errors import DataError, ULRecError
@@ -248,17 +248,7 @@ def place_poster(source: Path, target: Path, *, link: bool) -> None:
         else:
             shutil.copyfile(source, path)
 
-    write_whole(target, write)
-
-
-def write_whole(target: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a temporary file beside the target, then move it into place."""
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
-    try:
-        write(temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_file(target, write)
 
 
 def prepare(options: argparse.Namespace) -> None:
@@ -282,9 +272,9 @@ def prepare(options: argparse.Namespace) -> None:
         "films": films.select(schema.ITEM_ID, YEAR, GENRES),
     }
     for name, table in tables.items():
-        write_whole(out / f"{name}.parquet", table.write_parquet)
+        write_file(out / f"{name}.parquet", table.write_parquet)
     report = describe(items, ratings, posters)
-    write_whole(out / "report.json", lambda path: path.write_text(report, encoding="utf-8"))
+    write_text(out / "report.json", report)
     log_report(json.loads(report), out)
 
 

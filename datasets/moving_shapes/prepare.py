@@ -6,10 +6,8 @@ The same seed gives the same pixels. README.md in this folder is the card of the
 """
 
 import argparse
-import io
 import itertools
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ulrec.checkpoint import write_file
 from ulrec.data import schema
 from ulrec.data.encode import encode_frames
 from ulrec.data.tables import validate_catalogue
@@ -127,26 +126,14 @@ def overview(clips: Bytes) -> bytes:
     return encode_frames(grid, kind="webp", fps=FPS, lossless=True)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write beside the target, then move into place."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def prepare(options: argparse.Namespace) -> None:
     """Draw everything, then write it."""
     if options.per_concept < 1:
         raise DataError(f"--per-concept has to be at least 1, got {options.per_concept}")
     table, clips = build(options.per_concept, options.seed)
-    stream = io.BytesIO()
-    table.write_parquet(stream)
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out / "clips.parquet", stream.getvalue())
-    write_whole(options.out / "overview.webp", overview(clips[:: options.per_concept]))
+    write_file(options.out / "clips.parquet", table.write_parquet)
+    moving = overview(clips[:: options.per_concept])
+    write_file(options.out / "overview.webp", lambda path: path.write_bytes(moving))
     heldout = int((table[schema.SPLIT] == schema.HELDOUT).sum())
     logger.info("%s: %s clips (%s held out)", options.out, len(table), heldout)
 
