@@ -10,10 +10,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ulrec import __version__
 from ulrec.config import load_config
 from ulrec.errors import ConfigError, Interrupted, MissingExtraError, ULRecError
+
+if TYPE_CHECKING:
+    from ulrec.experiment.runner import StageResult
 
 __all__ = ["main"]
 
@@ -35,6 +39,7 @@ From a catalogue and its interactions to pictures made for one user:
   ulrec run --config configs/quickstart.yaml        all stages; what is up to date is skipped
   ulrec run --config configs/quickstart.yaml base.conditional.num_steps=2000 name=longer
   ulrec train-base --config configs/quickstart.yaml  one stage, from what the earlier ones left
+  ulrec generate --config CONFIG --shard 0/4         a quarter of encode or generate; then without
   ulrec curve --config configs/quickstart.yaml       what guidance buys, on validation users
   ulrec compare runs/one runs/other                  what differs, with paired tests
   ulrec init FOLDER --interactions TABLE             a configuration for one's own catalogue
@@ -85,6 +90,14 @@ def _parser() -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=stage.help, description=f"{stage.help}.")
         _add_config(one)
         one.set_defaults(handler=lambda options, name=name: _run(options, [name]))
+        if stage.batches is not None:
+            one.add_argument(
+                "--shard",
+                metavar="I/N",
+                help="one of N shares of the work, 0/N to (N-1)/N, each a process of its own; "
+                "the stage without it then joins them and makes what is missing",
+            )
+            one.set_defaults(handler=lambda options, name=name: _stage(options, name))
         if name == "generate":
             one.add_argument("--out", type=Path, help="write what is drawn as files into a folder")
             one.add_argument(
@@ -164,23 +177,33 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, names: list[str]) -> int:
     from ulrec.experiment.config import RunConfig
-    from ulrec.experiment.runner import Run, StageResult, run_stages
+    from ulrec.experiment.runner import Run, run_stages
     from ulrec.experiment.stages import EXTRA_STAGES, STAGES
 
     run = Run(config=load_config(RunConfig, options.config, options.overrides))
-
-    def report(result: StageResult) -> None:
-        took = "up to date" if result.skipped else f"{result.seconds:.0f} s"
-        sys.stdout.write(f"{result.stage:<14}{took:>11}   {result.summary}\n")
-        sys.stdout.flush()
 
     known = {**STAGES, **EXTRA_STAGES}
     stages = [known[name] for name in names]
     if not any(stage.wanted(run.config) for stage in stages):
         raise ConfigError(f"this configuration leaves {names[0]} out; it is: {stages[0].help}")
-    run_stages(run, stages, report=report)
+    run_stages(run, stages, report=_report)
     if "report" in names:
         sys.stdout.write(f"open {run.path('report.html')}\n")
+    return EXIT_OK
+
+
+def _stage(options: argparse.Namespace, name: str) -> int:
+    """Run a stage, or only a shard of it."""
+    if options.shard is None:
+        return _run(options, [name])
+    from ulrec.experiment.config import RunConfig
+    from ulrec.experiment.runner import Run
+    from ulrec.experiment.shards import Shard, make_shard
+    from ulrec.experiment.stages import STAGES
+
+    shard = Shard.parse(options.shard)
+    run = Run(config=load_config(RunConfig, options.config, options.overrides))
+    _report(make_shard(run, STAGES[name], shard))
     return EXIT_OK
 
 
@@ -191,7 +214,9 @@ def _generate(options: argparse.Namespace) -> int:
 
     if options.format is not None and options.out is None:
         raise ConfigError("--format is that of files; say where they go with --out FOLDER")
-    code = _run(options, ["generate"])
+    if options.shard is not None and options.out is not None:
+        raise ConfigError("a shard is not all there is to write; give --out without --shard")
+    code = _stage(options, "generate")
     if options.out is not None:
         run = Run(config=load_config(RunConfig, options.config, options.overrides))
         told = write_generated(run, options.out, kind=options.format, fps=options.fps)
@@ -302,6 +327,12 @@ def _demo(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "streamlit", "run", str(page), f"--server.port={options.port}"]
     command += [*PAGE_SETTINGS, "--", "--run", str(options.run)]
     return subprocess.call(command, env=os.environ)
+
+
+def _report(result: StageResult) -> None:
+    took = "up to date" if result.skipped else f"{result.seconds:.0f} s"
+    sys.stdout.write(f"{result.stage:<14}{took:>11}   {result.summary}\n")
+    sys.stdout.flush()
 
 
 def _say(text: str) -> None:

@@ -16,6 +16,7 @@ from ulrec.models.unified import UnifiedConfig
 from ulrec.networks.transformer import TransformerConfig
 from ulrec.retrieval.query import QueryConfig
 from ulrec.retrieval.structures import IndexConfig
+from ulrec.training.compute import ComputeConfig
 from ulrec.training.datamodule import AugmentConfig
 from ulrec.training.fit import FitConfig
 from ulrec.training.stability import CollapseConfig
@@ -342,6 +343,7 @@ class RunConfig:
     curve: CurveStage = CurveStage()
     prior_samples: PriorSamplesStage = PriorSamplesStage()
     hybrid: HybridStage = HybridStage()
+    compute: ComputeConfig = ComputeConfig()
 
     def __post_init__(self) -> None:
         media, model = self.data.media, self.latents.model.autoencoder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from ulrec.data.schema import CATEGORY, ITEM_ID, SPLIT, TRAIN
 from ulrec.experiment.config import GenerateStage
 from ulrec.pipeline import Pipeline, sample_seeds
 
-__all__ = ["Fans", "draw_fans", "no_fans"]
+__all__ = ["Fans", "make_fans", "no_fans"]
 
 Rows = NDArray[np.int64]
 
@@ -56,10 +55,10 @@ def no_fans(pipeline: Pipeline, config: GenerateStage) -> str | None:
     return None
 
 
-def draw_fans(
-    pipeline: Pipeline, config: GenerateStage, *, seed: int, progress: Callable[[int], None]
-) -> Fans:
-    """Draw one picture for each fan of each category.
+def make_fans(
+    pipeline: Pipeline, config: GenerateStage, *, seed: int
+) -> tuple[pl.DataFrame, NDArray[np.float32]]:
+    """Return the table of :class:`Fans` and what to draw for them, their factors (N, R).
 
     A fan's history is a random choice among the category's train items that have interactions:
     items without any fold into nothing.
@@ -80,14 +79,9 @@ def draw_fans(
         ),
         shape=(len(names), pipeline.interactions.num_items),
     )
-    media, _ = pipeline.generate_for(
-        pipeline.recommender.fold_in(matrix),
-        seeds=seeds,
-        guidance=config.guidance,
-        progress=progress,
-    )
     ids = [pipeline.interactions.items[history].tolist() for history in histories]
-    return Fans(table=pl.DataFrame({CATEGORY: names, "seed": seeds, "history": ids}), media=media)
+    table = pl.DataFrame({CATEGORY: names, "seed": seeds, "history": ids})
+    return table, pipeline.recommender.fold_in(matrix)
 
 
 def _histories(

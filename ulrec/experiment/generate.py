@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
-from tqdm import tqdm
 
 from ulrec.cf.base import FactorModel, Recommender
 from ulrec.cf.base import recommend as rank
@@ -18,10 +18,13 @@ from ulrec.data.factors import Factors
 from ulrec.data.interactions import Interactions
 from ulrec.data.schema import ARM, USER_ID
 from ulrec.errors import DataError
-from ulrec.experiment.fans import draw_fans, no_fans
-from ulrec.experiment.prepare import advance, read_split
+from ulrec.experiment.fans import Fans, make_fans, no_fans
+from ulrec.experiment.prepare import read_split
 from ulrec.experiment.runner import Run
+from ulrec.experiment.shards import Arrays, Batches, kept_batches
+from ulrec.experiment.stages import STAGES
 from ulrec.pipeline import Pipeline, sample_seeds
+from ulrec.pipeline.draw import at_once
 
 __all__ = [
     "ARMS",
@@ -29,6 +32,7 @@ __all__ = [
     "eligible_users",
     "evaluated_users",
     "generate",
+    "generate_batches",
     "pipeline_of",
     "recommend",
     "validation_users",
@@ -41,55 +45,102 @@ ARMS = (USER_ARM, "null", "shuffled", "popular", "mean")
 RECOMMENDED = 20
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is drawn: all arms, one after the other, and fans.
+
+    ``samples`` is [arm, user_id, seed]; ``fans`` the table of :class:`Fans`, None without any.
+    ``draws`` holds factors (N, R), seeds (N,) and guidance of each arm, and of the fans.
+    """
+
+    pipeline: Pipeline
+    samples: pl.DataFrame
+    fans: pl.DataFrame | None
+    draws: Sequence[tuple[NDArray[np.float32], NDArray[np.int64], float]]
+    num_users: int
+    without_fans: str | None
+
+    @classmethod
+    def of(cls, run: Run) -> _Plan:
+        config, seed = run.config.generate, run.config.seed
+        pipeline = pipeline_of(run)
+        users = evaluated_users(run, pipeline)
+        rows = np.repeat(users, config.per_user)
+        seeds = sample_seeds(seed, rows, np.tile(np.arange(config.per_user), len(users)))
+        factors = _arm_factors(pipeline, rows, popular=config.popular_items, seed=seed)
+        ids = {USER_ID: pipeline.factors.users[rows], "seed": seeds}
+        draws = [(factors[a], seeds, 0.0 if a == "null" else config.guidance) for a in ARMS]
+        without, fans = no_fans(pipeline, config), None
+        if without is None:
+            fans, liked = make_fans(pipeline, config, seed=seed)
+            draws.append((liked, fans["seed"].to_numpy(), config.guidance))
+        return cls(
+            pipeline=pipeline,
+            samples=pl.concat([pl.DataFrame({ARM: [arm] * len(rows), **ids}) for arm in ARMS]),
+            fans=fans,
+            draws=draws,
+            num_users=len(users),
+            without_fans=without,
+        )
+
+    def batches(self) -> Batches:
+        size = at_once(self.pipeline)
+        parts = [
+            (number, slice(start, start + size))
+            for number, (_, seeds, _) in enumerate(self.draws)
+            for start in range(0, len(seeds), size)
+        ]
+
+        def make(number: int) -> Arrays:
+            which, part = parts[number]
+            factors, seeds, guidance = self.draws[which]
+            media, latents = self.pipeline.generate_for(
+                factors[part], seeds=seeds[part], guidance=guidance
+            )
+            return {"media": media, "latents": latents}
+
+        sizes = [len(self.draws[number][1][part]) for number, part in parts]
+        return Batches(sizes=sizes, make=make, unit="picture")
+
+
 def generate(run: Run) -> str:
     """Draw every arm for the evaluated users; writes ``generated``.
 
     All arms of a user share their seeds, so that a difference is the condition's.
     """
     config = run.config.generate
-    pipeline = pipeline_of(run)
-    users = evaluated_users(run, pipeline)
-    rows = np.repeat(users, config.per_user)
-    seeds = sample_seeds(run.config.seed, rows, np.tile(np.arange(config.per_user), len(users)))
-    factors = _arm_factors(pipeline, rows, popular=config.popular_items, seed=run.config.seed)
-    tables, media, latents = [], [], []
-    with tqdm(total=len(ARMS) * len(rows), desc="generate", unit="picture", disable=None) as bar:
-        for arm in ARMS:
-            made, z = pipeline.generate_for(
-                factors[arm],
-                seeds=seeds,
-                guidance=0.0 if arm == "null" else config.guidance,
-                progress=functools.partial(advance, bar),
-            )
-            media.append(made)
-            latents.append(z)
-            names = {ARM: [arm] * len(rows), USER_ID: pipeline.factors.users[rows], "seed": seeds}
-            tables.append(pl.DataFrame(names))
-        without = no_fans(pipeline, config)
-        fans = None
-        if without is None:
-            progress = functools.partial(advance, bar)
-            fans = draw_fans(pipeline, config, seed=run.config.seed, progress=progress)
+    plan = _Plan.of(run)
+    num = len(plan.samples)
     made_from = {name: run.fingerprint(name) for name in ("autoencoder", "base", "conditioner")}
     info = {
         "guidance": config.guidance,
         "per_user": config.per_user,
-        "num_users": len(users),
-        "without_fans": without,
+        "num_users": plan.num_users,
+        "without_fans": plan.without_fans,
     }
-    with new_artefact(
-        run.path("generated"), kind="generated", made_from=made_from, info=info
-    ) as folder:
-        pl.concat(tables).write_parquet(folder / "samples.parquet")
-        np.save(folder / "media.npy", np.concatenate(media))
-        np.save(folder / "latents.npy", np.concatenate(latents))
-        if fans is not None:
-            fans.save(folder)
+    with (
+        kept_batches(run, STAGES["generate"], plan.batches()) as batches,
+        new_artefact(
+            run.path("generated"), kind="generated", made_from=made_from, info=info
+        ) as folder,
+    ):
+        drawn = list(batches)
+        media, latents = (np.concatenate([b[name] for b in drawn]) for name in ("media", "latents"))
+        plan.samples.write_parquet(folder / "samples.parquet")
+        np.save(folder / "media.npy", media[:num])
+        np.save(folder / "latents.npy", latents[:num])
+        if plan.fans is not None:
+            Fans(table=plan.fans, media=media[num:]).save(folder)
     return (
-        f"{config.per_user} x {len(users)} users x {len(ARMS)} arms and "
-        f"{0 if fans is None else len(fans.media)} fans at guidance {config.guidance:g}, "
+        f"{config.per_user} x {plan.num_users} users x {len(ARMS)} arms and "
+        f"{len(media) - num} fans at guidance {config.guidance:g}, "
         f"{config.sampler.num_steps} + {config.decoder.num_steps} steps"
     )
+
+
+def generate_batches(run: Run) -> Batches:
+    """Return what :func:`generate` draws, as batches."""
+    return _Plan.of(run).batches()
 
 
 def recommend(run: Run) -> str:

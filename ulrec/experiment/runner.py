@@ -17,8 +17,9 @@ from ulrec.errors import ArtefactError
 
 if TYPE_CHECKING:  # the configuration imports torch and Lightning, which --help can do without
     from ulrec.experiment.config import RunConfig
+    from ulrec.experiment.shards import Batches
 
-__all__ = ["Run", "Stage", "StageResult", "run_stages"]
+__all__ = ["Run", "Stage", "StageResult", "run_stages", "stage_key", "up_to_date"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ class Stage:
         Files from outside that it reads.
     wanted
         Whether a configuration asks for it; it is left out of a run otherwise.
+    batches
+        The work as batches that several processes may share; None where it is one piece.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Stage:
     optional: tuple[str, ...] = ()
     files: Callable[[RunConfig], Sequence[Path]] = lambda config: ()
     wanted: Callable[[RunConfig], bool] = lambda config: True
+    batches: Callable[[Run], Batches] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,14 +115,28 @@ def run_stages(
     return results
 
 
+def up_to_date(run: Run, stage: Stage, key: str) -> StageResult | None:
+    """Return what came of a stage if it was of this key and still stands, or None."""
+    stamp = _read_stamp(_stamp(run, stage))
+    if stamp is None or stamp["key"] != key or _outputs(run, stage) != stamp["outputs"]:
+        return None
+    return StageResult(stage=stage.name, skipped=True, seconds=0.0, summary=str(stamp["summary"]))
+
+
+def stage_key(run: Run, stage: Stage) -> str:
+    """Return a digest of all that the stage's result depends on."""
+    there = [name for name in stage.optional if (run.path(name) / MANIFEST).is_file()]
+    inputs = {name: run.fingerprint(name) for name in (*stage.inputs, *there)}
+    files = {str(path): _file_key(path) for path in stage.files(run.config)}
+    settings = json.loads(json.dumps(stage.settings(run.config)))
+    return digest([stage.name, settings, run.config.seed, inputs, files])
+
+
 def _run_stage(run: Run, stage: Stage) -> StageResult:
-    key = _key(run, stage)
-    stamp_path = run.path("stages") / f"{stage.name}.json"
-    stamp = _read_stamp(stamp_path)
-    if stamp is not None and stamp["key"] == key and _outputs(run, stage) == stamp["outputs"]:
-        return StageResult(
-            stage=stage.name, skipped=True, seconds=0.0, summary=str(stamp["summary"])
-        )
+    key = stage_key(run, stage)
+    done = up_to_date(run, stage, key)
+    if done is not None:
+        return done
     start = time.monotonic()
     summary = stage.run(run)
     seconds = time.monotonic() - start
@@ -129,17 +147,12 @@ def _run_stage(run: Run, stage: Stage) -> StageResult:
         "summary": summary,
         "version": __version__,
     }
-    write_text(stamp_path, json.dumps(content, indent=1))
+    write_text(_stamp(run, stage), json.dumps(content, indent=1))
     return StageResult(stage=stage.name, skipped=False, seconds=seconds, summary=summary)
 
 
-def _key(run: Run, stage: Stage) -> str:
-    """Return a digest of all that the stage's result depends on."""
-    there = [name for name in stage.optional if (run.path(name) / MANIFEST).is_file()]
-    inputs = {name: run.fingerprint(name) for name in (*stage.inputs, *there)}
-    files = {str(path): _file_key(path) for path in stage.files(run.config)}
-    settings = json.loads(json.dumps(stage.settings(run.config)))
-    return digest([stage.name, settings, run.config.seed, inputs, files])
+def _stamp(run: Run, stage: Stage) -> Path:
+    return run.path("stages") / f"{stage.name}.json"
 
 
 def _file_key(path: Path) -> str:

@@ -6,13 +6,14 @@ import dataclasses
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ulrec.checkpoint import MANIFEST
 from ulrec.experiment.runner import Run, Stage
 
 if TYPE_CHECKING:
     from ulrec.experiment.config import RunConfig
+    from ulrec.experiment.shards import Batches
 
 __all__ = ["EXTRA_STAGES", "STAGES"]
 
@@ -24,6 +25,16 @@ def _lazily(module: str, function: str) -> Callable[[Run], str]:
         return str(getattr(importlib.import_module(f"ulrec.experiment.{module}"), function)(run))
 
     return work
+
+
+def _batches(module: str, function: str) -> Callable[[Run], Batches]:
+    """Return a stage's work as batches, imported as late as the work itself."""
+
+    def batches(run: Run) -> Batches:
+        found = getattr(importlib.import_module(f"ulrec.experiment.{module}"), function)
+        return cast("Batches", found(run))
+
+    return batches
 
 
 def _plain(*configs: Any) -> list[Any]:
@@ -87,6 +98,7 @@ _ALL: tuple[Stage, ...] = (
         settings=lambda config: [],
         inputs=("media", "autoencoder", "prior"),
         outputs=("latents",),
+        batches=_batches("train_latents", "encode_batches"),
     ),
     Stage(
         name="text-features",
@@ -151,6 +163,7 @@ _ALL: tuple[Stage, ...] = (
         settings=lambda config: _plain(config.generate),
         inputs=("items", "interactions", "autoencoder", "factors", "base", "conditioner", "index"),
         outputs=("generated",),
+        batches=_batches("generate", "generate_batches"),
     ),
     Stage(
         name="recommend",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from tqdm import tqdm
 
 from ulrec.checkpoint import (
     copy_artefact,
@@ -27,7 +26,10 @@ from ulrec.evaluation.sheets import film, tile
 from ulrec.experiment.config import LatentsStage
 from ulrec.experiment.prepare import read_split, train_rows
 from ulrec.experiment.runner import Run
+from ulrec.experiment.shards import Arrays, Batches, kept_batches
+from ulrec.experiment.stages import STAGES
 from ulrec.experiment.trainings import keep_losses, last_mean, training_folder
+from ulrec.models.autoencoder import Autoencoder
 from ulrec.models.components import pretrained_folder, save_model
 from ulrec.models.inflate import inflate_weights
 from ulrec.models.measure import latent_nats
@@ -42,7 +44,7 @@ from ulrec.training.fit import fit
 from ulrec.training.stability import CollapseGuard
 from ulrec.training.tasks import UnifiedTask
 
-__all__ = ["build_index", "encode", "train_latents"]
+__all__ = ["build_index", "encode", "encode_batches", "train_latents"]
 
 ENCODED_AT_ONCE = 128
 GRID = 8
@@ -77,6 +79,7 @@ def train_latents(run: Run) -> str:
         draw=_draw_reconstructions(media, rows),
         grids=run.path("grids") / "train-latents",
         guards=[] if config.collapse is None else [CollapseGuard(config.collapse)],
+        compute=run.config.compute,
     )
     model = cast("Unified", trained["model"])
     made_from = {"media": media.manifest.fingerprint}
@@ -109,29 +112,15 @@ def encode(run: Run) -> str:
     """Encode the whole catalogue; writes ``latents``."""
     media = MediaStore.open(run.path("media"))
     autoencoder, fingerprint = load_autoencoder(run.path("autoencoder"))
-    device = _device(run)
-    autoencoder.to(device)
-
-    at_once = max(1, ENCODED_AT_ONCE // autoencoder.config.frames)
-
-    def batches() -> Iterator[NDArray[np.float32]]:
-        with (
-            tqdm(total=len(media), desc="encode", unit="item", disable=None) as bar,
-            torch.no_grad(),
-        ):
-            for start in range(0, len(media), at_once):
-                rows = np.arange(start, min(start + at_once, len(media)))
-                z = autoencoder.encode(torch.from_numpy(media.read(rows)).to(device))
-                yield z.cpu().numpy()
-                bar.update(len(rows))
-
-    store = LatentStore.write(
-        run.path("latents"),
-        batches(),
-        items=media.items,
-        shape=autoencoder.config.latent_shape,
-        made_from={"autoencoder": fingerprint, "media": media.manifest.fingerprint},
-    )
+    work = _encoding(media, autoencoder.to(_device(run)))
+    with kept_batches(run, STAGES["encode"], work) as batches:
+        store = LatentStore.write(
+            run.path("latents"),
+            (batch["z"] for batch in batches),
+            items=media.items,
+            shape=autoencoder.config.latent_shape,
+            made_from={"autoencoder": fingerprint, "media": media.manifest.fingerprint},
+        )
     z = torch.from_numpy(np.array(store.z[:512]))
     nats = latent_nats(load_prior(run.path("prior")), z, num_levels=4, seed=run.config.seed).mean()
     _, frames, height, width = autoencoder.config.media_shape
@@ -139,6 +128,13 @@ def encode(run: Run) -> str:
     shape = "x".join(map(str, store.z.shape[1:]))
     spread = f"standard deviation {store.z.std():.2f}"
     return f"{len(store.z)} latents of {shape}, {spread}, about {bits:.2f} bits/pixel"
+
+
+def encode_batches(run: Run) -> Batches:
+    """Return what :func:`encode` does, as batches."""
+    media = MediaStore.open(run.path("media"))
+    autoencoder, _ = load_autoencoder(run.path("autoencoder"))
+    return _encoding(media, autoencoder.to(_device(run)))
 
 
 def build_index(run: Run) -> str:
@@ -162,6 +158,19 @@ def build_index(run: Run) -> str:
         f"{len(index)} items by {run.config.index.query.name} latents of {vectors.shape[1]} numbers"
         f"; {index.about}"
     )
+
+
+def _encoding(media: MediaStore, autoencoder: Autoencoder) -> Batches:
+    device = next(autoencoder.parameters()).device
+    at_once = max(1, ENCODED_AT_ONCE // autoencoder.config.frames)
+    parts = np.split(np.arange(len(media)), range(at_once, len(media), at_once))
+
+    @torch.no_grad()
+    def make(number: int) -> Arrays:
+        z = autoencoder.encode(torch.from_numpy(media.read(parts[number])).to(device))
+        return {"z": z.cpu().numpy()}
+
+    return Batches(sizes=[len(rows) for rows in parts], make=make, unit="item")
 
 
 def _stage_one(config: LatentsStage) -> Unified:

@@ -19,7 +19,7 @@ from ulrec.pipeline.generation import decoder_seeds
 if TYPE_CHECKING:
     from ulrec.pipeline.pipeline import Pipeline
 
-__all__ = ["SAMPLES_AT_ONCE", "Steer", "draw"]
+__all__ = ["SAMPLES_AT_ONCE", "Steer", "at_once", "draw"]
 
 SAMPLES_AT_ONCE = 64
 """Pictures, or frames of clips: larger batches leave a CPU's cache and are slower."""
@@ -81,9 +81,9 @@ def draw(
     device, sources = pipeline.device, pipeline.conditioner
     media = [np.zeros((0, *pipeline.autoencoder.config.media_shape), np.uint8)]
     latents = [np.zeros((0, *pipeline.base.config.latent_shape), np.float32)]
-    at_once = max(1, SAMPLES_AT_ONCE // pipeline.autoencoder.config.frames)
-    for start in range(0, len(seeds), at_once):
-        part = slice(start, start + at_once)
+    size = at_once(pipeline)
+    for start in range(0, len(seeds), size):
+        part = slice(start, start + size)
         by = None if shift is None else _tensor(shift[part], device)
         pulls = [
             Pull(
@@ -108,6 +108,11 @@ def draw(
         if progress is not None:
             progress(len(seeds[part]))
     return np.concatenate(media), np.concatenate(latents)
+
+
+def at_once(pipeline: Pipeline) -> int:
+    """Return how many samples :func:`draw` puts into a batch."""
+    return max(1, SAMPLES_AT_ONCE // pipeline.autoencoder.config.frames)
 
 
 def _shifted(cond: Cond, by: torch.Tensor | None) -> Cond:

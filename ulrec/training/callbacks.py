@@ -18,11 +18,13 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ulrec.checkpoint import write_text
 from ulrec.errors import Interrupted, TrainingError
+from ulrec.training.split import gathered, own_share, whole
 
 __all__ = [
     "Draw",
@@ -42,6 +44,8 @@ class WeightAverage(pl.Callback):
     """Exponential moving average of the weights of a task's models.
 
     The rate follows the step early on, (1 + n) / (10 + n), so that the average forgets the start.
+    Where weights are split over processes, so is the average, and ``averages`` is only right after
+    :meth:`gather`.
 
     Parameters
     ----------
@@ -55,11 +59,30 @@ class WeightAverage(pl.Callback):
         self.models = models
         self.decay = decay
         self.averages = {name: copy.deepcopy(model) for name, model in models.items()}
+        self._shares: dict[str, list[Tensor]] = {}
+        self._cut()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Follow the models to their device."""
-        for average in self.averages.values():
-            average.to(pl_module.device)
+        """Follow the models to their device, or to the shares of it that they are split into."""
+        if not isinstance(trainer.strategy, ModelParallelStrategy):
+            for average in self.averages.values():
+                average.to(pl_module.device)
+        self._cut()
+
+    def _cut(self) -> None:
+        """Take this process's shares of the averages, which are theirs where nothing is split."""
+        for name, model in self.models.items():
+            pairs = zip(self.averages[name].parameters(), model.parameters(), strict=True)
+            self._shares[name] = [own_share(mean.data, like=p.data) for mean, p in pairs]
+
+    def gather(self) -> None:
+        """Bring ``averages`` up to date; all processes have to call."""
+        for name, model in self.models.items():
+            means = self.averages[name].parameters()
+            for mean, share, p in zip(means, self._shares[name], model.parameters(), strict=True):
+                together = gathered(share, like=p.data)
+                if together is not share:  # the share is all of it, and of the average itself
+                    mean.data.copy_(together)
 
     def on_train_batch_end(
         self,
@@ -74,17 +97,19 @@ class WeightAverage(pl.Callback):
         decay = min(self.decay, (1 + step) / (10 + step))
         with torch.no_grad():
             for name, model in self.models.items():
-                mean = [p.data for p in self.averages[name].parameters()]
-                torch._foreach_lerp_(mean, [p.data for p in model.parameters()], 1 - decay)
+                weights = [own_share(p.data) for p in model.parameters()]
+                torch._foreach_lerp_(self._shares[name], weights, 1 - decay)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume point keeps."""
+        self.gather()
         return {name: average.state_dict() for name, average in self.averages.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the averages of a resume point."""
         for name, average in self.averages.items():
             average.load_state_dict(state_dict[name])
+        self._cut()
 
 
 class NonFiniteGuard(pl.Callback):
@@ -105,7 +130,7 @@ class NonFiniteGuard(pl.Callback):
     ) -> None:
         """Refuse a gradient that is not finite, which a finite loss may have."""
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = whole(nn.utils.get_total_norm(gradients))
         if not torch.isfinite(norm):
             raise TrainingError(
                 f"the gradient of step {trainer.global_step} has norm {norm.item()}, not a finite "
@@ -250,7 +275,10 @@ class SampleGrid(pl.Callback):
     ) -> None:
         """Draw when it is time to."""
         step, every = trainer.global_step, max(1, trainer.max_steps // self.num)
-        if (step % every and step != trainer.max_steps) or not trainer.is_global_zero:
+        if step % every and step != trainer.max_steps:
+            return
+        self.average.gather()
+        if not trainer.is_global_zero:
             return
         for model in self.average.averages.values():
             model.eval()

@@ -13,6 +13,7 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import ModelParallelStrategy, Strategy
 from torch import nn
 
 from ulrec.errors import ArtefactError
@@ -25,6 +26,7 @@ from ulrec.training.callbacks import (
     SampleGrid,
     WeightAverage,
 )
+from ulrec.training.compute import ComputeConfig, computed
 from ulrec.training.datamodule import Source, StepData
 from ulrec.training.tasks import OptimiserConfig, Task
 
@@ -51,7 +53,10 @@ class FitConfig:
     precision
         "32-true", or "bf16-mixed" where the device is fast at it.
     accelerator, devices, strategy
-        Lightning's: "auto", or "ddp" for several devices or processes.
+        Lightning's: "auto", or "ddp" for several devices or processes. "fsdp" splits weights,
+        their average and the optimiser's state over them as well (FSDP2), for models that one
+        device cannot hold; each process still builds the model whole, and keeps a whole copy on its
+        host for what is saved.
     draws
         Of several processes: with "rank" each has randomness of its own. With "batch" they
         reproduce the losses of one process at the same batch, dropout apart; each then reads and
@@ -86,10 +91,10 @@ class FitConfig:
             raise ValueError(f"average has to lie in [0, 1], got {self.average}")
         if not self.clip > 0:
             raise ValueError(f"clip has to be above 0, got {self.clip}")
-        if "fsdp" in self.strategy or "deepspeed" in self.strategy:
+        if self.strategy != "fsdp" and ("fsdp" in self.strategy or "deepspeed" in self.strategy):
             raise ValueError(
-                f"strategy {self.strategy!r} splits the weights over processes, and the moving "
-                "average of the weights needs them whole; use ddp"
+                f"strategy {self.strategy!r} splits weights in a way that the moving average of "
+                "the weights does not follow; use fsdp or ddp"
             )
         if self.batch_size % self.devices:
             raise ValueError(
@@ -108,6 +113,7 @@ def fit(
     draw: Draw | None = None,
     grids: Path | None = None,
     guards: Sequence[pl.Callback] = (),
+    compute: ComputeConfig | None = None,
 ) -> dict[str, nn.Module]:
     """Train and return the averaged models by name, in evaluation mode.
 
@@ -129,6 +135,8 @@ def fit(
         Makes pictures of what the averaged models can do, and the folder they go to.
     guards
         What else may stop the training, such as :class:`ulrec.training.stability.CollapseGuard`.
+    compute
+        Presets for speed and memory; none by default.
 
     Of several processes, which it starts by running the same command again, only the first returns;
     the others end. What comes before a training has to be done already when the command runs again.
@@ -170,9 +178,11 @@ def fit(
     if checkpoint is not None and not zipfile.is_zipfile(checkpoint):
         raise ArtefactError(f"{checkpoint} is damaged; delete it to start over")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), computed(task, compute or ComputeConfig()):
             warnings.filterwarnings("ignore", module="pytorch_lightning")
             warnings.filterwarnings("ignore", module="torch.utils.data")
+            # Of networks that return a view, where nothing is done to it in place.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except (RuntimeError, KeyError) as error:
         if checkpoint is None or trainer.global_step > 0:
@@ -180,6 +190,7 @@ def fit(
         raise ArtefactError(
             f"{checkpoint} does not fit this model ({error}); delete it to start over"
         ) from error
+    average.gather()
     _leave_to_the_first(trainer)
     return {name: model.cpu().eval() for name, model in average.averages.items()}
 
@@ -198,13 +209,22 @@ def _leave_to_the_first(trainer: pl.Trainer) -> None:
         os.environ.pop(name, None)
 
 
+def _strategy(config: FitConfig) -> str | Strategy:
+    """Return Lightning's name of a strategy, or FSDP2, for which it has none."""
+    if config.strategy != "fsdp":
+        return config.strategy
+    return ModelParallelStrategy(
+        data_parallel_size=config.devices, tensor_parallel_size=1, save_distributed_checkpoint=False
+    )
+
+
 def _trainer(config: FitConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     return pl.Trainer(
         max_steps=config.num_steps,
         accelerator=config.accelerator,
         devices=config.devices,
-        strategy=config.strategy,
+        strategy=_strategy(config),
         precision=config.precision,
         gradient_clip_val=config.clip,
         callbacks=callbacks,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -17,6 +18,7 @@ from ulrec.models.base import Base
 from ulrec.models.prediction import with_given
 from ulrec.models.unified import Unified
 from ulrec.training.datamodule import Batch
+from ulrec.training.split import split_weights
 
 __all__ = [
     "BaseTask",
@@ -79,6 +81,11 @@ class Task(pl.LightningModule):
             seed = step_seed(self.seed, step, 0)
             return Share.of(seed, rank=rank, world_size=self.trainer.world_size)
         return torch.Generator().manual_seed(step_seed(self.seed, step, rank))
+
+    def configure_model(self) -> None:
+        """Split the weights, where the strategy is to."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            split_weights(self, self.trainer.strategy.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         """Build AdamW and its schedule."""
