@@ -130,13 +130,17 @@ def _section(compared: Compared) -> Section:
 
 
 def _sheets(folders: Mapping[str, Path]) -> list[Section]:
-    """Return the runs' sheets of pictures, one kind after the other."""
+    """Return the runs' sheets of pictures and clips, one kind after the other."""
     sections = []
     for sheet in SHEETS:
-        paths = {name: path / "sheets" / f"{sheet}.png" for name, path in folders.items()}
+        paths = {
+            (name, kind): path / "sheets" / f"{sheet}.{kind}"
+            for name, path in folders.items()
+            for kind in ("png", "webp")
+        }
         images = [
-            NamedImage(name, path.read_bytes(), "image/png", f"{sheet} of {name}")
-            for name, path in paths.items()
+            NamedImage(name, path.read_bytes(), f"image/{kind}", f"{sheet} of {name}")
+            for (name, kind), path in paths.items()
             if path.is_file()
         ]
         if images:

@@ -23,6 +23,7 @@ from ulrec.experiment.prepare import read_split
 from ulrec.experiment.runner import Run
 from ulrec.experiment.shards import Arrays, Batches, kept_batches
 from ulrec.experiment.stages import STAGES
+from ulrec.experiment.trainings import device_of
 from ulrec.pipeline import Pipeline, sample_seeds
 from ulrec.pipeline.draw import at_once
 
@@ -221,8 +222,8 @@ def eligible_users(run: Run, pipeline: Pipeline) -> NDArray[np.int64]:
 
 
 def pipeline_of(run: Run) -> Pipeline:
-    """Load the run's pipeline with the samplers that it is judged by."""
-    pipeline = Pipeline.load(run.folder)
+    """Load the run's pipeline with the samplers that it is judged by, where stage 1 was trained."""
+    pipeline = Pipeline.load(run.folder, device=device_of(run))
     pipeline.sampler = run.config.generate.sampler
     pipeline.decoder = run.config.generate.decoder
     return pipeline

@@ -28,7 +28,7 @@ from ulrec.experiment.prepare import read_split, train_rows
 from ulrec.experiment.runner import Run
 from ulrec.experiment.shards import Arrays, Batches, kept_batches
 from ulrec.experiment.stages import STAGES
-from ulrec.experiment.trainings import keep_losses, last_mean, training_folder
+from ulrec.experiment.trainings import device_of, keep_losses, last_mean, training_folder
 from ulrec.models.autoencoder import Autoencoder
 from ulrec.models.components import pretrained_folder, save_model
 from ulrec.models.inflate import inflate_weights
@@ -112,7 +112,7 @@ def encode(run: Run) -> str:
     """Encode the whole catalogue; writes ``latents``."""
     media = MediaStore.open(run.path("media"))
     autoencoder, fingerprint = load_autoencoder(run.path("autoencoder"))
-    work = _encoding(media, autoencoder.to(_device(run)))
+    work = _encoding(media, autoencoder.to(device_of(run)))
     with kept_batches(run, STAGES["encode"], work) as batches:
         store = LatentStore.write(
             run.path("latents"),
@@ -134,7 +134,7 @@ def encode_batches(run: Run) -> Batches:
     """Return what :func:`encode` does, as batches."""
     media = MediaStore.open(run.path("media"))
     autoencoder, _ = load_autoencoder(run.path("autoencoder"))
-    return _encoding(media, autoencoder.to(_device(run)))
+    return _encoding(media, autoencoder.to(device_of(run)))
 
 
 def build_index(run: Run) -> str:
@@ -219,9 +219,3 @@ def _draw_reconstructions(media: MediaStore, rows: NDArray[np.int64]) -> Draw:
         return tile(film(both), columns=GRID, scale=2)
 
     return draw
-
-
-def _device(run: Run) -> str:
-    accelerator = run.config.latents.fit.accelerator
-    wanted = accelerator in ("auto", "gpu", "cuda")
-    return "cuda" if wanted and torch.cuda.is_available() else "cpu"

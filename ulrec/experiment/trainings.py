@@ -8,10 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ulrec.config import digest
 from ulrec.experiment.runner import Run
 
-__all__ = ["keep_losses", "last_mean", "training_folder"]
+__all__ = ["device_of", "keep_losses", "last_mean", "training_folder"]
 
 
 def training_folder(run: Run, name: str, parts: list[Any]) -> Path:
@@ -33,3 +35,12 @@ def last_mean(losses: list[dict[str, float]], name: str) -> str:
     """Return the mean of a logged value over the last tenth of the training."""
     tail = [line[name] for line in losses[-max(1, len(losses) // 10) :]]
     return f"{name} {sum(tail) / len(tail):.3f} at the end"
+
+
+def device_of(run: Run) -> str:
+    """Return where a run's networks go outside of their training: "cuda" where there is one.
+
+    ``latents.fit.accelerator: cpu`` keeps them off it.
+    """
+    wanted = run.config.latents.fit.accelerator in ("auto", "gpu", "cuda")
+    return "cuda" if wanted and torch.cuda.is_available() else "cpu"
