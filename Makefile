@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export OPENBLAS_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: quickstart figures quickstart-from-scratch test test-browser check movielens demo clean-runs
+.PHONY: quickstart figures quickstart-from-scratch test test-browser check movielens demo words clean-runs
 
 quickstart: $(BIN)/.installed
 	$(BIN)/ulrec run --config configs/quickstart.yaml
@@ -24,9 +24,14 @@ movielens: $(BIN)/.installed
 	$(BIN)/python datasets/movielens/prepare.py --source $(or $(SOURCE),../shared/data/movielens-100k) --out runs/data/movielens
 	$(BIN)/ulrec run --config configs/movielens.yaml
 
-demo: $(BIN)/.installed $(if $(RUN),,quickstart)
+demo: $(if $(RUN),$(BIN)/.installed,words)
 	$(BIN)/pip install -q -c configs/constraints.txt -e '.[demo]'
 	$(BIN)/ulrec demo --run $(or $(RUN),runs/quickstart)
+
+# What the demo's text box takes: embeddings of the quickstart's items by a CLIP model that ships.
+words: quickstart
+	$(BIN)/pip install -q -c configs/constraints.txt -e '.[clip]'
+	$(BIN)/ulrec text-features --config configs/quickstart.yaml text.pretrained=emoji_clip
 
 # two workers of one thread each: on two cores faster than one worker of two
 test: check

@@ -6,15 +6,22 @@ import random
 import numpy as np
 import pytest
 
-from ulrec.app.drawing import draw
+from ulrec.app.drawing import Made, draw
 from ulrec.app.loading import Shown
-from ulrec.app.people import LISTED, Taste, known_ids, listed_users, user_of, visitor_of
+from ulrec.app.people import LISTED, Person, Taste, known_ids, listed_users, user_of, visitor_of
 from ulrec.app.state import Wish
 from ulrec.data.ids import IdMap
 from ulrec.errors import DataError
 
 WISH = Wish(guidance=2.0, quality="Fast")
 LETTERS = "u01aß\x00<>&\"'/\\%[]()!`~ \n\u202e😀"
+
+
+def drawn_for(shown: Shown, person: Person, wish: Wish, number: int) -> list[Made]:
+    made: list[Made] = []
+    for _ in range(number):
+        made.append(draw(shown, person, wish, before=made, waiting=lambda ahead: None))
+    return made
 
 
 def test_a_picture_is_tapped_three_times() -> None:
@@ -42,24 +49,31 @@ def test_a_user_has_a_history_and_recommendations(shown: Shown) -> None:
 
 def test_what_is_drawn_is_what_the_pipeline_draws(shown: Shown) -> None:
     person = user_of(shown, listed_users(shown)[1])
-    drawn = [draw(shown, person, WISH, number=n, waiting=lambda ahead: None) for n in range(2)]
+    drawn = drawn_for(shown, person, WISH, 2)
     made = shown.fast.generate([person.user_id], per_user=2, guidance=2.0, seed=0)
     for one, latent, media in zip(drawn, made.latents, made.media, strict=True):
         np.testing.assert_allclose(one.latent, latent, atol=1e-4)
         assert np.abs(one.media.astype(int) - media).max() <= 2
-    again = draw(shown, person, WISH, number=0, waiting=lambda ahead: pytest.fail("it was kept"))
+    again = draw(shown, person, WISH, before=[], waiting=lambda ahead: pytest.fail("it was kept"))
     assert again is drawn[0]
 
 
 def test_a_surprise_is_the_least_likely_of_six(shown: Shown) -> None:
     person = user_of(shown, listed_users(shown)[2])
-    plain = [
-        draw(shown, person, WISH, number=n, waiting=lambda ahead: None).latent for n in range(6)
-    ]
+    plain = [one.latent for one in drawn_for(shown, person, WISH, 6)]
     wish = dataclasses.replace(WISH, surprising=True)
-    surprise = draw(shown, person, wish, number=0, waiting=lambda ahead: None).latent
+    (surprise,) = (one.latent for one in drawn_for(shown, person, wish, 1))
     bits = shown.fine.bits(np.stack(plain), num_levels=4)
     np.testing.assert_allclose(surprise, plain[int(bits.argmax())], atol=1e-4)
+
+
+def test_varied_pictures_are_far_from_one_another(shown: Shown) -> None:
+    person = user_of(shown, listed_users(shown)[2])
+    plain = np.stack([one.latent for one in drawn_for(shown, person, WISH, 12)])
+    varied = drawn_for(shown, person, dataclasses.replace(WISH, varied=True), 2)
+    np.testing.assert_allclose(varied[0].latent, plain[0], atol=1e-4)
+    gaps = np.linalg.norm((plain[6:] - plain[0]).reshape(6, -1), axis=1)
+    np.testing.assert_allclose(varied[1].latent, plain[6 + gaps.argmax()], atol=1e-4)
 
 
 def test_a_visitors_dislikes_steer(shown: Shown) -> None:
@@ -68,9 +82,7 @@ def test_a_visitors_dislikes_steer(shown: Shown) -> None:
     torn = visitor_of(shown, Taste(liked=tuple(items[:3]), disliked=tuple(items[3:6])))
     np.testing.assert_array_equal(liking.factor, torn.factor)
     assert liking.away is None and torn.away is not None and torn.away.any()
-    drawn = [
-        draw(shown, p, WISH, number=0, waiting=lambda ahead: None).latent for p in (liking, torn)
-    ]
+    drawn = [drawn_for(shown, person, WISH, 1)[0].latent for person in (liking, torn)]
     assert np.abs(drawn[0] - drawn[1]).max() > 1e-5
     assert not set(torn.recommended(shown, k=20)) & set(items[:6])
 

@@ -41,6 +41,33 @@ def test_who_waits_is_told_and_patience_ends() -> None:
         pass
 
 
+def test_who_moves_up_stays_patient() -> None:
+    queue, served = Queue(1, patience_s=1.5), []
+
+    def visit(number: int) -> None:
+        with queue.turn(lambda ahead: None):
+            time.sleep(1.2)
+            served.append(number)
+
+    visitors = [threading.Thread(target=visit, args=(number,)) for number in range(4)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join(20)
+    assert sorted(served) == [0, 1, 2, 3]  # the last one waits for 3.6 s
+
+
+def test_a_line_that_is_too_long_is_refused_at_once() -> None:
+    queue = Queue(1, longest=1)
+    second = threading.Thread(target=lambda: queue.turn(lambda ahead: None).__enter__())
+    with queue.turn(lambda ahead: None):
+        second.start()
+        time.sleep(0.2)
+        with pytest.raises(Busy), queue.turn(lambda ahead: pytest.fail("it waited")):
+            pytest.fail("the line was too long")
+    second.join(20)
+
+
 def test_who_comes_first_is_served_first() -> None:
     queue, order = Queue(1), []
     visitors = []

@@ -14,6 +14,7 @@ from ulrec.data.media import MediaConfig
 from ulrec.errors import DataError
 
 CONFIG = MediaConfig(height=16, width=16)
+CLIPS = MediaConfig(height=16, width=16, frames=4)
 
 
 def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> bytes:
@@ -86,6 +87,40 @@ def test_hostile_uploads_are_sentences_and_soon(data: bytes) -> None:
     with pytest.raises(DataError, match=r"choose|decoded|pixels"):
         read_upload(data, CONFIG)
     assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_uploads_among_clips(data: bytes) -> None:
+    with pytest.raises(DataError, match=r"choose"):
+        read_upload(data, CLIPS)
+
+
+def animation(num_frames: int, size: tuple[int, int] = (8, 8)) -> bytes:
+    """A GIF whose n-th frame has the grey n."""
+    first, *others = (Image.new("L", size, n % 256) for n in range(num_frames))
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=100, optimize=False)
+    return buffer.getvalue()
+
+
+def test_an_animation_is_a_clip_among_clips_and_its_first_frame_among_pictures() -> None:
+    data = animation(8)
+    assert read_upload(data, CLIPS)[0, :, 8, 8].tolist() == [1, 3, 5, 7]
+    assert read_upload(data, CONFIG)[0, :, 8, 8].tolist() == [0]
+
+
+def test_a_picture_among_clips_stands_still() -> None:
+    clip = read_upload(PNG, CLIPS)
+    assert clip.shape == (3, 4, 16, 16) and (clip == clip[:, :1]).all() and clip.std() > 1
+
+
+@pytest.mark.parametrize(("num_frames", "side"), [(501, 8), (120, 1000)])
+def test_an_animation_of_too_much_work_is_refused_at_once(num_frames: int, side: int) -> None:
+    data = animation(num_frames, (side, side))
+    start = time.process_time()
+    with pytest.raises(DataError, match=r"choose another"):
+        read_upload(data, CLIPS)
+    assert time.process_time() - start < 1
 
 
 def test_what_lies_just_inside_the_limit_is_taken() -> None:

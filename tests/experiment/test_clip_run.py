@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,3 +120,42 @@ def test_a_base_that_goes_on_from_nothing_says_so(tiny_run: Run) -> None:
 def test_a_user_for_each_clip(pipeline: Pipeline) -> None:
     with pytest.raises(DataError, match="expected a user for each of 2 clips"):
         pipeline.continue_clips(np.zeros((2, 3, 3, 16, 16), np.uint8), ["u00000"])
+
+
+def page_of(monkeypatch: pytest.MonkeyPatch, run: Run, **query: str) -> Any:
+    testing = pytest.importorskip("streamlit.testing.v1")
+    monkeypatch.setattr(sys, "argv", ["page.py", "--run", str(run.folder)])
+    page = testing.AppTest.from_file(str(ROOT / "ulrec/app/page.py"), default_timeout=60)
+    page.query_params.update({"quality": "Fast", "pictures": "2", **query})
+    page.run()
+    assert not page.exception and not page.error
+    return page
+
+
+def kinds_of(page: Any) -> set[str]:
+    """Types of all media on a page, those to tap included."""
+    parts = [element.proto.body for element in page.get("html")]
+    parts += [button.label for button in page.button]
+    parts += [image.url for element in page.get("image") for image in element.proto.imgs]
+    return set(re.findall(r"data:image/(\w+);base64", " ".join(parts)))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{}, {"who": "Me"}, {"view": "The space"}, {"view": "The catalogue"}],
+    ids=["user", "visitor", "space", "catalogue"],
+)
+def test_clips_move_on_the_page_unless_held_still(
+    monkeypatch: pytest.MonkeyPatch, clip_run: Run, query: dict[str, str]
+) -> None:
+    page = page_of(monkeypatch, clip_run, **query)
+    assert kinds_of(page) == {"webp"}
+    assert "Pictures" not in [slider.label for slider in page.slider]
+    page.toggle(key="still").set_value(True).run()
+    assert not page.exception and kinds_of(page) == {"png"}
+
+
+def test_sheets_of_clips_are_on_the_page(monkeypatch: pytest.MonkeyPatch, clip_run: Run) -> None:
+    page = page_of(monkeypatch, clip_run, view="The evidence")
+    assert kinds_of(page) == {"webp"}
+    assert "Nearest" in [tab.label for tab in page.tabs]

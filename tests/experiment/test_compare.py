@@ -42,6 +42,16 @@ def test_a_page_a_table_and_numbers(two, tmp_path, capsys):
     assert "Simulated users" in page and "<svg" in page and "0.375" in page
 
 
+def test_sheets_of_pictures_and_clips_stand_beside_one_another(two, tmp_path):
+    for folder, name in zip(two, ("samples.png", "samples.webp"), strict=True):
+        (folder / "sheets").mkdir()
+        (folder / "sheets" / name).write_bytes(name.encode())
+    assert main(["compare", *map(str, two), "--out", str(tmp_path / "c")]) == 0
+    page = (tmp_path / "c" / "report.html").read_text()
+    assert "data:image/png;base64,c2FtcGxlcy5wbmc=" in page
+    assert "data:image/webp;base64,c2FtcGxlcy53ZWJw" in page
+
+
 def test_unlike_protocols_leave_the_earlier_comparison(two, tmp_path, capsys):
     out = tmp_path / "c"
     assert main(["compare", *map(str, two), "--out", str(out)]) == 0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ulrec.app.loading import Shown
-from ulrec.app.pictures import data_uri
+from ulrec.app.pictures import data_uri, middle
 from ulrec.data.schema import ITEM_ID, NAME
 
 __all__ = ["POINT", "Atlas", "atlas_of", "chart"]
@@ -24,6 +24,8 @@ WIDTH, TALL = 1400, 0.8  # of the drawn map: pixels, and height for width
 THUMBNAIL = 30
 SHOWN_AT_MOST = 4000
 POINT = "point"
+CHOSEN = "#e8590c"
+EDGE = 0.04  # nothing is drawn nearer to the border, where it would be cut off
 
 Floats = NDArray[np.float32]
 
@@ -40,7 +42,7 @@ class Atlas:
     def place(self, latents: Floats, shown: Shown) -> Floats:
         """Return where latents (N, D, f, h, w) lie, (N, 2); outside it is the margin."""
         flat = shown.fine.plane(latents)
-        return np.clip((flat - self.low) / (self.high - self.low), 0, 1)
+        return _inside(flat, self.low, self.high)
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -52,7 +54,7 @@ def atlas_of(_shown: Shown, stamp: tuple[int, ...]) -> Atlas:
     low, high = np.quantile(flat, 0.002, axis=0), np.quantile(flat, 0.998, axis=0)
     margin = 0.04 * (high - low)
     low, high = low - margin, high + margin
-    at = np.clip((flat - low) / (high - low), 0, 1)
+    at = _inside(flat, low, high)
     ids = latents.items[rows].tolist()
     table = pl.DataFrame(
         {ITEM_ID: ids, NAME: [_shown.titles[i] for i in ids], "x": at[:, 0], "y": at[:, 1]}
@@ -60,7 +62,12 @@ def atlas_of(_shown: Shown, stamp: tuple[int, ...]) -> Atlas:
     return Atlas(items=table, picture=_drawn(_shown, ids, at), low=low, high=high)
 
 
-def chart(atlas: Atlas, marks: pl.DataFrame, made: list[tuple[float, float, str]]) -> Any:
+def chart(
+    atlas: Atlas,
+    marks: pl.DataFrame,
+    chosen: pl.DataFrame,
+    made: list[tuple[float, float, str]],
+) -> Any:
     """Return the map with liked items ringed and drawn pictures on it; its points can be tapped.
 
     Parameters
@@ -69,6 +76,8 @@ def chart(atlas: Atlas, marks: pl.DataFrame, made: list[tuple[float, float, str]
         The catalogue.
     marks
         Liked items, rows of ``atlas.items``.
+    chosen
+        The item that is looked at, a row of ``atlas.items`` or none.
     made
         (x, y, link) of drawn pictures.
     """
@@ -94,8 +103,17 @@ def chart(atlas: Atlas, marks: pl.DataFrame, made: list[tuple[float, float, str]
     )
     border = alt.Chart(frames).mark_square(size=2100, opacity=1).encode(x=x, y=y)
     pictures = alt.Chart(frames).mark_image(width=40, height=40).encode(x=x, y=y, url="url:N")
-    layers = alt.layer(base, rings, border, pictures, points)
+    here = (
+        alt.Chart(chosen)
+        .mark_point(size=900, strokeWidth=4, filled=False, color=CHOSEN)
+        .encode(x=x, y=y)
+    )
+    layers = alt.layer(base, rings, border, pictures, here, points)
     return layers.properties(height=560).configure_view(strokeWidth=0)
+
+
+def _inside(flat: Floats, low: Floats, high: Floats) -> Floats:
+    return np.clip((flat - low) / (high - low), EDGE, 1 - EDGE)
 
 
 def _drawn(shown: Shown, ids: list[Any], at: Floats) -> str:
@@ -125,4 +143,5 @@ def made_marks(atlas: Atlas, shown: Shown, made: list[Any]) -> list[tuple[float,
     if not made:
         return []
     at = atlas.place(np.stack([one.latent for one in made]), shown)
-    return [(float(x), float(y), data_uri(one.media)) for (x, y), one in zip(at, made, strict=True)]
+    links = [data_uri(middle(one.media)) for one in made]
+    return [(float(x), float(y), link) for (x, y), link in zip(at, links, strict=True)]

@@ -55,12 +55,12 @@ def _grid(shown: Shown, items: pl.DataFrame) -> None:
 
 def _by_picture(shown: Shown) -> None:
     heading(
-        "Search by picture",
-        f"The nearest items to a picture of yours, up to {MAX_MEGABYTES} MB. It stays in memory "
-        "and is not kept.",
+        f"Search by {shown.noun}",
+        f"The nearest items to a {shown.noun} of yours, up to {MAX_MEGABYTES} MB. It stays in "
+        "memory and is not kept.",
     )
     file = st.file_uploader(
-        "A picture",
+        f"A {shown.noun}",
         type=["png", "jpg", "jpeg", "webp", "gif", "bmp", "avif"],
         max_upload_size=MAX_MEGABYTES,
         label_visibility="collapsed",
@@ -75,7 +75,8 @@ def _by_picture(shown: Shown) -> None:
         st.warning(plain(str(error)), icon=":material/broken_image:")
         return
     near = shown.fine.neighbours(latent, k=NEAREST)
-    row([Card(media=media, alt="Your picture", caption="as the model sees it")], "large")
+    yours = Card(media=media, alt=f"Your {shown.noun}", caption="as the model sees it")
+    row([yours], "large")
     row([shown.card(i) for i in near[ITEM_ID]], "medium")
 
 

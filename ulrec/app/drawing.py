@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,10 +30,13 @@ class Made:
     latent: Floats
 
 
-def draw(shown: Shown, person: Person, wish: Wish, *, number: int, waiting: Waiting) -> Made:
-    """Draw one picture: the ``number``-th that the pipeline draws for this person and seed.
+def draw(
+    shown: Shown, person: Person, wish: Wish, *, before: Sequence[Made], waiting: Waiting
+) -> Made:
+    """Draw the picture after those before: the next that the pipeline draws for person and seed.
 
-    A surprising one is the least likely of six, by the bits of the run's prior.
+    A surprising one is the least likely of six, by the bits of the run's prior; a varied one that
+    of six which is the least like those before.
 
     Raises
     ------
@@ -42,17 +45,20 @@ def draw(shown: Shown, person: Person, wish: Wish, *, number: int, waiting: Wait
     """
     away = None if person.away is None else person.away.tobytes()
     taste = (person.factor.tobytes(), away, person.is_known, person.row)
-    how = (wish.guidance, wish.quality, wish.seed, wish.surprising, wish.text, number)
+    how = (wish.guidance, wish.quality, wish.seed, wish.surprising, wish.varied, wish.text)
+    number = len(before)
 
     def make() -> Made:
-        if not wish.surprising:
-            seeds = sample_seeds(wish.seed, np.array([person.row]), np.array([number]))
-        else:
+        if wish.surprising:
             seeds = _most_novel(shown, person, wish, number)
+        elif wish.varied:
+            seeds = _least_like(shown, person, wish, before)
+        else:
+            seeds = sample_seeds(wish.seed, np.array([person.row]), np.array([number]))
         media, latents = _for_seeds(shown, person, wish, seeds)
         return Made(media=media[0], latent=latents[0])
 
-    return _kept(shown, ("draw", taste, how), make, waiting)
+    return _kept(shown, ("draw", taste, how, number), make, waiting)
 
 
 def between_people(
@@ -90,11 +96,29 @@ def pipeline_of(shown: Shown, wish: Wish) -> Pipeline:
 
 def _most_novel(shown: Shown, person: Person, wish: Wish, number: int) -> NDArray[np.int64]:
     """Return of some candidates' seeds the one whose latent the prior charges the most bits for."""
+    seeds, latents = _candidates(shown, person, wish, number)
+    at = int(shown.fine.bits(latents, num_levels=LEVELS).argmax())
+    return seeds[at : at + 1]
+
+
+def _least_like(
+    shown: Shown, person: Person, wish: Wish, before: Sequence[Made]
+) -> NDArray[np.int64]:
+    """Return of some candidates' seeds the one whose latent is the farthest from all before."""
+    seeds, latents = _candidates(shown, person, wish, len(before))
+    gaps = [np.square(latents - one.latent).sum(axis=(1, 2, 3, 4)) for one in before]
+    at = int(np.min(gaps, axis=0).argmax()) if gaps else 0
+    return seeds[at : at + 1]
+
+
+def _candidates(
+    shown: Shown, person: Person, wish: Wish, number: int
+) -> tuple[NDArray[np.int64], Floats]:
+    """Return the seeds (N,) and latents (N, D, f, h, w) that the ``number``-th is chosen from."""
     numbers = number * CANDIDATES + np.arange(CANDIDATES)
     seeds = sample_seeds(wish.seed, np.full(CANDIDATES, person.row), numbers)
     _, latents = _for_seeds(shown, person, wish, seeds, decode=False)
-    at = int(shown.fine.bits(latents, num_levels=LEVELS).argmax())
-    return seeds[at : at + 1]
+    return seeds, latents
 
 
 def _for_seeds(

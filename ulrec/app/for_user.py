@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import random
-import zipfile
 from typing import Any
 
 import polars as pl
 import streamlit as st
 
-from ulrec.app.drawing import Made, draw, pipeline_of
+from ulrec.app.drawing import Made, draw
 from ulrec.app.loading import Shown
 from ulrec.app.people import Person, Taste, listed_users, user_of, visitor_of
-from ulrec.app.pictures import Card, encoded, heading, plain, row, row_html, tap
+from ulrec.app.pictures import Card, heading, plain, row, row_html, tap
 from ulrec.app.sharing import Waiting
 from ulrec.app.state import (
     LONGEST_TEXT,
@@ -25,6 +23,7 @@ from ulrec.app.state import (
     keep_taste,
     taste,
 )
+from ulrec.app.take_away import take_away
 from ulrec.data.schema import CATEGORY, ITEM_ID, SCORE
 from ulrec.errors import DataError
 
@@ -70,7 +69,8 @@ def _settings(shown: Shown) -> Wish:
         help="The guidance scale: 0 ignores the person, 1 follows what was learnt, more "
         "exaggerates it.",
     )
-    number = st.slider("Pictures", 1, 12, PICTURES, key="pictures", bind="query-params")
+    kind = f"{shown.noun.capitalize()}s"
+    number = st.slider(kind, 1, 12, PICTURES, key="pictures", bind="query-params")
     seed = st.number_input(
         "Seed",
         min_value=0,
@@ -78,7 +78,7 @@ def _settings(shown: Shown) -> Wish:
         value=0,
         key="seed",
         bind="query-params",
-        help="Another seed, other pictures; the same seed, the same pictures.",
+        help=f"Another seed, other {shown.noun}s; the same seed, the same {shown.noun}s.",
     )
     quality = st.segmented_control(
         "Quality",
@@ -95,6 +95,13 @@ def _settings(shown: Shown) -> Wish:
         bind="query-params",
         help="Of six drawings each, the one the model finds the least likely. Takes longer.",
     )
+    varied = st.toggle(
+        "Varied",
+        key="varied",
+        bind="query-params",
+        disabled=bool(surprising),
+        help="Of six drawings each, the one least like those before it. Takes longer.",
+    )
     text = ""
     if shown.has_text:
         text = st.text_input(
@@ -103,11 +110,12 @@ def _settings(shown: Shown) -> Wish:
             bind="query-params",
             max_chars=LONGEST_TEXT,
             placeholder="blue animal",
-            help="Pulls the pictures towards what the words say, beside what the person likes.",
+            help="Pulls what is drawn towards what the words say, beside what the person likes.",
         )
     return Wish(
         text=text.strip(),
         surprising=bool(surprising),
+        varied=varied,
         guidance=float(guidance),
         seed=int(seed),
         quality="Fast" if quality == "Fast" else "Fine",
@@ -151,7 +159,7 @@ def _tapping(shown: Shown) -> None:
     """Show pictures to tap, and how far one is."""
     mine = taste(shown)
     heading(
-        f"Tap {WANTED} pictures",
+        f"Tap {WANTED} {shown.noun}s",
         "Once for what you like, twice for what you do not, a third time to take it back.",
     )
     count = len(mine.liked) + len(mine.disliked)
@@ -163,11 +171,11 @@ def _tapping(shown: Shown) -> None:
         for item_id in offered:
             _tap(shown, mine, item_id)
     with st.container(horizontal=True):
-        st.button("Other pictures", on_click=_next_offer, icon=":material/refresh:")
+        st.button(f"Other {shown.noun}s", on_click=_next_offer, icon=":material/refresh:")
         if count:
             st.button("Start again", on_click=clear_taste, icon=":material/close:")
     if not mine.liked:
-        st.caption("Like one picture, and drawing begins.")
+        st.caption(f"Like one {shown.noun}, and drawing begins.")
 
 
 def _tap(shown: Shown, mine: Taste, item_id: Any) -> None:
@@ -220,7 +228,9 @@ def _recommended(shown: Shown, person: Person) -> None:
 def _drawn(shown: Shown, person: Person, wish: Wish) -> None:
     if person.is_known:
         whom = "you" if person.user_id is None else "this person"
-        heading(f"Made for {whom}", f"New pictures, drawn from nothing but what {whom} liked.")
+        words = " and your words" if wish.text else ""
+        note = f"New {shown.noun}s, drawn from nothing but what {whom} liked{words}."
+        heading(f"Made for {whom}", note)
     else:
         heading("Made for nobody in particular", "Nothing is known of this user yet.")
     slots = []
@@ -229,13 +239,13 @@ def _drawn(shown: Shown, person: Person, wish: Wish) -> None:
             slot = st.empty()
             slot.html(_waiting("waiting"))
             slots.append(slot)
-    made = []
-    for place, slot in enumerate(slots):
+    made: list[Made] = []
+    for slot in slots:
         slot.html(_waiting("drawing …"))
         waiting = _in_queue(slot)
-        made.append(draw(shown, person, wish, number=place, waiting=waiting))
+        made.append(draw(shown, person, wish, before=made, waiting=waiting))
         slot.html(_made_card(shown, person, made[-1]))
-    _take_away(shown, person, wish, made)
+    take_away(shown, person, wish, made)
 
 
 def _in_queue(slot: Any) -> Waiting:
@@ -266,47 +276,3 @@ def _made_card(shown: Shown, person: Person, made: Made) -> str:
         parts.append('<h3 title="Cosine in the space that is searched">Nearest liked items</h3>')
         parts.append(row_html(cards, "small"))
     return f'<div class="ul-made">{"".join(parts)}</div>'
-
-
-def _take_away(shown: Shown, person: Person, wish: Wish, made: list[Made]) -> None:
-    """Offer the pictures as files, and the same in Python."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for place, one in enumerate(made):
-            data, mime = encoded(one.media)
-            archive.writestr(f"{place + 1:02d}.{mime.rpartition('/')[2]}", data)
-    st.download_button(
-        "Download the pictures",
-        data=buffer.getvalue(),
-        file_name="pictures.zip",
-        mime="application/zip",
-        icon=":material/download:",
-        on_click="ignore",
-    )
-    if wish.surprising or wish.text:
-        return
-    with st.expander("The same in Python", icon=":material/code:"):
-        st.code(_recipe(shown, person, wish, len(made)), language="python")
-
-
-def _recipe(shown: Shown, person: Person, wish: Wish, number: int) -> str:
-    pipeline = pipeline_of(shown, wish)
-    steps = f"pipeline.sampler = {pipeline.sampler!r}\npipeline.decoder = {pipeline.decoder!r}\n"
-    head = (
-        "from math import inf\n\nimport numpy as np\n\nfrom ulrec.diffusion.sampler import "
-        f"SamplerConfig\nfrom ulrec.pipeline import Pipeline, sample_seeds\n\npipeline = "
-        f'Pipeline.load("{shown.folder.name}")\n{steps}'
-    )
-    if person.user_id is not None:
-        return (
-            f"{head}made = pipeline.generate([{person.user_id!r}], per_user={number}, "
-            f"guidance={wish.guidance}, seed={wish.seed})\n"
-        )
-    away = f"np.tile(pipeline.fold_in({list(person.disliked)!r}), ({number}, 1))"
-    return (
-        f"{head}factor = pipeline.fold_in({list(person.liked)!r})\n"
-        f"seeds = sample_seeds({wish.seed}, np.full({number}, -1), np.arange({number}))\n"
-        f"media, latents = pipeline.generate_for(\n    np.tile(factor, ({number}, 1)),\n"
-        f"    seeds=seeds,\n    guidance={wish.guidance},\n"
-        f"    away={away if person.disliked else None},\n)\n"
-    )

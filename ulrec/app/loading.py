@@ -66,6 +66,11 @@ class Shown:
     titles: Mapping[Any, str] = field(repr=False)
 
     @property
+    def noun(self) -> str:
+        """What is shown, in a word: "picture", or "clip" where it moves."""
+        return "picture" if self.media.media.shape[2] == 1 else "clip"
+
+    @property
     def has_prior(self) -> bool:
         """Whether bits can be told."""
         return (self.folder / "prior" / "manifest.json").is_file()

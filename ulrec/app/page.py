@@ -63,7 +63,7 @@ def _folder(arguments: Sequence[str]) -> Path:
 
 def _header(name: str) -> None:
     st.html(
-        f'<header class="ul-top"><h1>ulrec</h1><p>pictures made for one person · {escape(name)}'
+        f'<header class="ul-top"><h1>ulrec</h1><p>drawn for one person · {escape(name)}'
         "</p></header>"
     )
 
@@ -71,10 +71,13 @@ def _header(name: str) -> None:
 def _content(folder: Path) -> None:
     with st.spinner("Loading the models …"):
         from ulrec.app import catalogue, evidence, for_user, loading, space
+        from ulrec.app.pictures import STILL
 
         shown = loading.load(str(folder), loading.stamp_of(folder))
     if loading.is_simulated(folder):
         evidence.say_simulated()
+    if shown.noun == "clip":
+        st.toggle("Hold still", key=STILL, bind="query-params", help="One frame of each clip.")
     tabs = st.tabs(TABS, key="view", on_change="rerun", bind="query-params")
     sections = (for_user.for_user, space.space, catalogue.catalogue, evidence.evidence)
     for tab, section in zip(tabs, sections, strict=True):

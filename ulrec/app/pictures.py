@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,10 +13,13 @@ import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Card", "data_uri", "encoded", "heading", "plain", "row", "row_html", "tap"]
+from ulrec.data.encode import encode_media
+
+__all__ = ["STILL", "Card", "data_uri", "heading", "middle", "plain", "row", "row_html", "tap"]
 
 THUMBNAIL = 128  # longest side of a picture in a row, in pixels
-FRAME_MS = 125
+STILL = "still"
+SENT = 2048
 
 Bytes = NDArray[np.uint8]
 Size = Literal["small", "medium", "large", "hero", "strip"]
@@ -32,26 +34,16 @@ class Card:
     caption: str = ""
 
 
-def encoded(media: Bytes, *, longest: int | None = None) -> tuple[bytes, str]:
-    """Return media (C, F, H, W) as the bytes of a file and its type: PNG, or WebP of a clip."""
-    frames = [Image.fromarray(np.ascontiguousarray(f)) for f in np.moveaxis(media, 0, -1)]
-    if longest is not None:
-        for frame in frames:
-            frame.thumbnail((longest, longest))
-    buffer = io.BytesIO()
-    if len(frames) == 1:
-        frames[0].save(buffer, format="PNG")
-        return buffer.getvalue(), "image/png"
-    frames[0].save(
-        buffer, format="WEBP", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0
-    )
-    return buffer.getvalue(), "image/webp"
+def middle(media: Bytes) -> Bytes:
+    """Return the middle frame (C, 1, H, W) of media (C, F, H, W)."""
+    at = media.shape[1] // 2
+    return media[:, at : at + 1]
 
 
-def data_uri(media: Bytes, *, longest: int | None = THUMBNAIL) -> str:
-    """Return media (C, F, H, W) as a link that holds them."""
-    data, mime = encoded(media, longest=longest)
-    return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+def data_uri(media: Bytes) -> str:
+    """Return media (C, F, H, W) as a link that holds them small; clips move unless held still."""
+    is_still = media.shape[1] > 1 and bool(st.session_state.get(STILL))
+    return _link(np.ascontiguousarray(middle(media) if is_still else media))
 
 
 def row(cards: Sequence[Card], size: Size = "medium") -> None:
@@ -94,6 +86,23 @@ def tap(
 def plain(text: str) -> str:
     """Return text whose Markdown stays text: names come from outside."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|<>~:$" else c for c in text)
+
+
+@st.cache_data(max_entries=SENT, show_spinner=False)
+def _link(media: Bytes) -> str:
+    kind: Literal["png", "webp"] = "png" if media.shape[1] == 1 else "webp"
+    data = base64.b64encode(encode_media(_small(media), kind=kind)).decode("ascii")
+    return f"data:image/{kind};base64,{data}"
+
+
+def _small(media: Bytes) -> Bytes:
+    """Return media (C, F, H, W) no longer than a thumbnail."""
+    if max(media.shape[2:]) <= THUMBNAIL:
+        return media
+    frames = [Image.fromarray(np.ascontiguousarray(frame)) for frame in np.moveaxis(media, 0, -1)]
+    for frame in frames:
+        frame.thumbnail((THUMBNAIL, THUMBNAIL))
+    return np.moveaxis(np.stack([np.asarray(frame) for frame in frames]), -1, 0)
 
 
 def _figure(card: Card) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 __all__ = ["Busy", "Kept", "Queue", "Waiting"]
 
 PATIENCE_S = 90.0
+LONGEST = 64
 LOOK_AGAIN_S = 1.0
 
 Waiting = Callable[[int], Any]
@@ -29,14 +30,19 @@ class Queue:
     slots
         How many at a time.
     patience_s
-        How long one waits before :class:`Busy`.
+        How long one waits in a line that does not move before :class:`Busy`.
+    longest
+        How many wait; who comes then is told :class:`Busy` at once.
     """
 
-    def __init__(self, slots: int, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, slots: int, *, patience_s: float = PATIENCE_S, longest: int = LONGEST
+    ) -> None:
         self._free = slots
         self._line: deque[object] = deque()
         self._changed = threading.Condition()
         self._patience_s = patience_s
+        self._longest = longest
 
     @contextmanager
     def turn(self, waiting: Waiting) -> Iterator[None]:
@@ -45,7 +51,7 @@ class Queue:
         Raises
         ------
         Busy
-            If patience ends.
+            If patience ends, or the line is too long.
         """
         self._wait(waiting)
         try:
@@ -56,14 +62,20 @@ class Queue:
                 self._changed.notify_all()
 
     def _wait(self, waiting: Waiting) -> None:
-        ticket, end = object(), time.monotonic() + self._patience_s
+        ticket, moved = object(), time.monotonic()
         with self._changed:
+            place = len(self._line)
+            if place >= self._longest:
+                raise Busy
             self._line.append(ticket)
         try:
             while not self._taken(ticket):
-                if time.monotonic() >= end:
+                before, place = place, self._line.index(ticket)
+                if place < before:
+                    moved = time.monotonic()
+                elif time.monotonic() >= moved + self._patience_s:
                     raise Busy
-                waiting(self._line.index(ticket))  # may raise: the visitor has gone
+                waiting(place)  # may raise: the visitor has gone
         finally:
             with self._changed:
                 self._line.remove(ticket)

@@ -23,6 +23,8 @@ __all__ = ["space"]
 FRAMES = 9
 NEAREST = 8
 ITEMS, PEOPLE = "Two items", "Two people"
+MAP, SPOT = "map", "spot"
+LIST = "Item on the map"
 
 
 def space(shown: Shown) -> None:
@@ -31,13 +33,14 @@ def space(shown: Shown) -> None:
         atlas = atlas_of(shown, shown.stamp)
     heading(
         "Where everything lies",
-        "Every item of the catalogue on the two main axes of the latent space. Liked items have a "
-        "ring; what is drawn for the person of the first tab lies among them. Tap one to see it.",
+        "Items on the two main axes of the latent space; liked ones have a ring, and what is drawn "
+        "for the person of the first tab lies among them. Tap one, or choose it from the list.",
     )
     where, what = st.columns([2.4, 1], gap="large")
     with where:
         _map(shown, atlas)
     with what:
+        _listed(shown, atlas)
         _point(shown)
     _strip(shown)
 
@@ -49,28 +52,51 @@ def _map(shown: Shown, atlas: Atlas) -> None:
     made: list[Made] = []
     if person is not None:
         with st.spinner("Drawing …"):
-            numbers = range(wish.pictures)
-            made = [
-                draw(shown, person, wish, number=n, waiting=lambda ahead: None) for n in numbers
-            ]
-    event = st.altair_chart(
-        chart(atlas, marks, made_marks(atlas, shown, made)),
-        key="map",
-        on_select="rerun",
+            for _ in range(wish.pictures):
+                made.append(draw(shown, person, wish, before=made, waiting=lambda ahead: None))
+    item_id = chosen_item(shown)
+    chosen = atlas.items.filter(pl.col(ITEM_ID).is_in([] if item_id is None else [item_id]))
+    st.altair_chart(
+        chart(atlas, marks, chosen, made_marks(atlas, shown, made)),
+        key=MAP,
+        on_select=_tapped,
         selection_mode=POINT,
-        alt="A map of the catalogue; the tab of the catalogue reaches the same items without it",
+        alt=f"A map of {atlas.items.height} items: what looks alike lies together. The list "
+        f"“{LIST}” beside it has the same items, and choosing one there does what a tap does.",
     )
-    tapped = event.selection.get(POINT, [])
-    if tapped and tapped != st.session_state.get("tapped_before"):
-        st.session_state["tapped_before"] = tapped
+
+
+def _tapped() -> None:
+    tapped = st.session_state[MAP].selection.get(POINT, [])
+    if tapped:
         choose_item(tapped[0][ITEM_ID])
+
+
+def _listed(shown: Shown, atlas: Atlas) -> None:
+    """Offer the items of the map as a list, for who cannot tap on it."""
+    items = atlas.items[ITEM_ID].to_list()
+    chosen = chosen_item(shown)
+    st.session_state[SPOT] = chosen if chosen in items else None
+    st.selectbox(
+        LIST,
+        items,
+        index=None,
+        key=SPOT,
+        format_func=lambda item_id: f"{shown.titles[item_id]} ({item_id})",
+        on_change=_chosen_from_list,
+        placeholder="Type to search",
+    )
+
+
+def _chosen_from_list() -> None:
+    if st.session_state[SPOT] is not None:
+        choose_item(st.session_state[SPOT])
 
 
 def _point(shown: Shown) -> None:
     """Show the chosen item as it is and decoded from its latent, and its neighbours."""
     item_id = chosen_item(shown)
     if item_id is None:
-        st.caption("Nothing chosen yet.")
         return
     card = shown.card(item_id)
     at = shown.fine.latents.items.find([item_id])

@@ -41,13 +41,14 @@ LONGEST_TEXT = 80
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """How to draw: guidance, seed, quality, how many pictures, surprising or not, and words."""
+    """How to draw: guidance, seed, quality, how many pictures, which of several, and words."""
 
     guidance: float
     seed: int = 0
     quality: Quality = "Fine"
     pictures: int = PICTURES
     surprising: bool = False
+    varied: bool = False
     text: str = ""
 
 
@@ -75,6 +76,7 @@ def wish_in_url(shown: Shown) -> Wish:
         quality="Fast" if st.query_params.get("quality") == "Fast" else "Fine",
         pictures=min(int(_number("pictures", PICTURES)) or PICTURES, MOST_PICTURES),
         surprising=shown.has_prior and st.query_params.get("surprise") == "true",
+        varied=st.query_params.get("varied") == "true",
         text=st.query_params.get("text", "")[:LONGEST_TEXT].strip() if shown.has_text else "",
     )
 

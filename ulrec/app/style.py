@@ -22,7 +22,7 @@ h1, h2, h3 { letter-spacing: -0.015em; text-wrap: balance; }
            padding: .1rem 0 .1rem .75rem; margin: .25rem 0 0; }
 .ul-head { margin: .75rem 0 0; }
 .ul-head h2 { font-size: 1.125rem; font-weight: 600; margin: 0; padding: 0; }
-.ul-head p { color: var(--ul-soft); font-size: .875rem; margin: .15rem 0 0; max-width: 72ch; }
+.ul-head p { color: var(--ul-soft); font-size: .875rem; margin: .15rem 0 0; max-width: 88ch; }
 .ul-row { display: flex; flex-wrap: wrap; gap: .75rem; }
 .ul-row figure { margin: 0; width: var(--ul-size); }
 .ul-row img, .ul-made img { display: block; width: 100%; aspect-ratio: var(--ul-aspect, 1);
@@ -45,9 +45,12 @@ h1, h2, h3 { letter-spacing: -0.015em; text-wrap: balance; }
 .st-key-made { display: grid; gap: .9rem;
     grid-template-columns: repeat(auto-fill, minmax(158px, 1fr)); }
 .st-key-made > div { width: auto; }
-[class*="st-key-tap-"] button { padding: 4px; min-height: 0; border-radius: 12px;
+.st-key-taps, .st-key-items { display: grid; gap: .75rem;
+    grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)); }
+.st-key-taps > div, .st-key-items > div { width: auto; }
+[class*="st-key-tap-"] button { width: 100%; padding: 4px; min-height: 0; border-radius: 12px;
     position: relative; }
-[class*="st-key-tap-"] button img { width: 72px; height: 72px; max-height: none;
+[class*="st-key-tap-"] button img { width: 76px; height: 76px; max-height: none;
     object-fit: contain; border-radius: 8px; background: #fff; vertical-align: top; }
 [class*="st-key-tap-"] button p { line-height: 0; }
 [class*="st-key-tap-"] button span:has(> [data-testid="stIconMaterial"]) { position: absolute;
@@ -60,8 +63,8 @@ h1, h2, h3 { letter-spacing: -0.015em; text-wrap: balance; }
     opacity: .35; }
 [class*="st-key-tap-"] button:focus-visible { outline: 3px solid currentColor;
     outline-offset: 2px; }
-.ul-figures { display: grid; gap: .9rem; margin: 0 !important; padding: 0;
-    grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); }
+.ul-figures { display: grid; gap: .9rem; margin: 0 !important; padding: 0 !important;
+    grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); }
 .ul-figures div { border: 1px solid var(--ul-line); border-radius: 14px; padding: .8rem .9rem; }
 .ul-figures dt { font-size: .8125rem; color: var(--ul-soft); }
 .ul-figures dd { margin: 0; font-size: .75rem; color: var(--ul-soft); }
@@ -72,11 +75,14 @@ h1, h2, h3 { letter-spacing: -0.015em; text-wrap: balance; }
   [data-testid="stMainBlockContainer"] { padding: 1.25rem 1rem 4rem; }
   .st-key-made { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .6rem; }
   .ul-made { padding: .5rem; }
+  .ul-figures { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .6rem; }
   .st-key-map { height: calc((100vw - 2rem) * .82) !important; overflow: hidden; }
   .st-key-settings { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem 1.25rem; }
   .st-key-settings > div { width: auto; }
   .ul-small { --ul-size: 38px; } .ul-medium { --ul-size: 66px; }
-  [class*="st-key-tap-"] button img { width: 62px; height: 62px; }
+  .st-key-taps, .st-key-items { gap: .5rem;
+    grid-template-columns: repeat(auto-fill, minmax(76px, 1fr)); }
+  [class*="st-key-tap-"] button img { width: 66px; height: 66px; }
 }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; } }
 </style>

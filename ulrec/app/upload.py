@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ulrec.data.clips import decode_clip
 from ulrec.data.media import MediaConfig, decode
 from ulrec.errors import DataError
 
@@ -16,11 +17,14 @@ __all__ = ["MAX_MEGABYTES", "read_upload"]
 
 MAX_MEGABYTES = 10
 MAX_PIXELS = 20_000_000
+MAX_FRAMES, MAX_CLIP_PIXELS = 500, 100_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 
 
 def read_upload(data: bytes, config: MediaConfig) -> NDArray[np.uint8]:
-    """Return a picture (C, F, H, W) at the size of a catalogue's media.
+    """Return a picture or an animation (C, F, H, W) at the size of a catalogue's media.
+
+    Among clips a picture is one that stands still; among pictures an animation is its first frame.
 
     Parameters
     ----------
@@ -33,7 +37,8 @@ def read_upload(data: bytes, config: MediaConfig) -> NDArray[np.uint8]:
     ------
     DataError
         If it is empty or larger than 10 MB, no picture of a known format, damaged, or says that it
-        has more than 20 megapixels; the size is judged before a pixel is decoded.
+        has more than 20 megapixels, or too many frames; the size is judged before a pixel is
+        decoded.
     """
     if not 0 < len(data) <= MAX_MEGABYTES * 1_000_000:
         raise DataError(
@@ -41,7 +46,19 @@ def read_upload(data: bytes, config: MediaConfig) -> NDArray[np.uint8]:
             "choose a smaller one"
         )
     _verify(data)
-    return decode(data, dataclasses.replace(config, max_pixels=MAX_PIXELS)).media
+    limited = dataclasses.replace(
+        config,
+        max_pixels=MAX_PIXELS,
+        max_frames=MAX_FRAMES,
+        max_clip_pixels=MAX_CLIP_PIXELS,
+        stills="repeat",
+        short="repeat",
+    )
+    read = decode if config.frames == 1 else decode_clip
+    try:
+        return read(data, limited).media
+    except DataError as error:
+        raise DataError(f"this file {error}; choose another") from error
 
 
 def _verify(data: bytes) -> None:
