@@ -16,7 +16,7 @@ from ulrec.errors import ArtefactError
 
 __all__ = ["inflate_weights"]
 
-TEMPORAL = ("temporal", "over_frames", "norm_frames", "from_given")
+TEMPORAL = ("temporal", "over_frames", "norm_frames", "from_given", "given_std")
 """Parts of a name that belong to layers in time."""
 
 
