@@ -13,6 +13,7 @@ A finished (variant, seed) is kept in ``--out`` and not run again; a broken off 
 
 import argparse
 import dataclasses
+import functools
 import json
 import time
 from pathlib import Path
@@ -29,6 +30,8 @@ from generative import (
     Plan,
     decode,
     features_of,
+    kept,
+    require_tables,
     sheet,
     train_stage_one,
 )
@@ -95,7 +98,7 @@ def judge(model: Unified, bench: Bench, draw: Draw, folder: Path) -> dict[str, f
 
 
 def measure(
-    config: RunConfig, settings: FitConfig, bench: Bench, draw: Draw, folder: Path, seed: int
+    config: RunConfig, settings: FitConfig, bench: Bench, draw: Draw, folder: Path, *, seed: int
 ) -> dict[str, float]:
     """Train a variant and judge it."""
     start = time.monotonic()
@@ -130,9 +133,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--reference", type=int, default=5000, help="train pictures for gFD, gKID")
     parser.add_argument("--limit", type=int, help="train pictures, for a trial")
     options = parser.parse_args()
-    for name in ("train", "test"):
-        if not (options.data / f"{name}.parquet").is_file():
-            parser.error(f"{options.data} has no {name}.parquet, a table of label and jpeg")
+    require_tables(parser, options.data)
     return options
 
 
@@ -158,15 +159,8 @@ def main() -> None:
             key = digest(
                 [variant, seed, options.limit, options.samples, options.reference, decoder, *parts]
             )
-            path = options.out / "rows" / f"{key}.json"
-            if not path.is_file():
-                folder = options.out / "training" / key
-                folder.mkdir(parents=True, exist_ok=True)
-                found = measure(config, settings, bench, draw, folder, seed)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_text(path, json.dumps({"variant": variant, "seed": seed, **found}))
-            rows.append(json.loads(path.read_text()))
-            print(json.dumps(rows[-1]), flush=True)
+            find = functools.partial(measure, config, settings, bench, draw, seed=seed)
+            rows.append(kept(options.out, key, {"variant": variant, "seed": seed}, find))
     table = table_of(rows)
     print(text_table(table))
     write_text(options.out / "table.json", json.dumps(table.to_dicts(), indent=1))

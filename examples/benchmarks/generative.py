@@ -13,9 +13,11 @@ finished (variant, seed) is kept in ``--out`` and not run again; a broken off on
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -327,7 +329,13 @@ class Bench:
 
 
 def measure(
-    plan: Plan, fits: tuple[FitConfig, FitConfig], bench: Bench, draw: Draw, folder: Path, seed: int
+    plan: Plan,
+    fits: tuple[FitConfig, FitConfig],
+    bench: Bench,
+    draw: Draw,
+    folder: Path,
+    *,
+    seed: int,
 ) -> dict[str, float]:
     """Train a variant and judge what it draws."""
     first, second, encoding = plan.costs()
@@ -347,6 +355,26 @@ def measure(
     Image.fromarray(sheet(media)).save(folder / "samples.png")
     found |= bench.judge(features_of(media), None if base is None else labels)
     return {**found, "training FLOPs": float(spent)}
+
+
+def kept(
+    out: Path, key: str, named: dict[str, object], find: Callable[[Path], dict[str, float]]
+) -> dict[str, object]:
+    """Return the row of one training: what was found before, or what ``find`` finds; print it."""
+    path, folder = out / "rows" / f"{key}.json", out / "training" / key
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps({**named, **find(folder)}))
+    row = json.loads(path.read_text())
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def require_tables(parser: argparse.ArgumentParser, data: Path) -> None:
+    """End with an error where there are no pictures."""
+    for name in ("train", "test"):
+        if not (data / f"{name}.parquet").is_file():
+            parser.error(f"{data} has no {name}.parquet, a table of label and jpeg")
 
 
 def sheet(media: NDArray[np.uint8], columns: int = 10) -> NDArray[np.uint8]:
@@ -373,9 +401,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--reference", type=int, default=50_000, help="train pictures for gFD")
     parser.add_argument("--limit", type=int, help="pictures of each split, for a trial")
     options = parser.parse_args()
-    for name in ("train", "test"):
-        if not (options.data / f"{name}.parquet").is_file():
-            parser.error(f"{options.data} has no {name}.parquet, a table of label and jpeg")
+    require_tables(parser, options.data)
     if options.reference < options.samples:
         parser.error(
             f"samples are compared with as many train pictures, --reference {options.reference} "
@@ -427,15 +453,8 @@ def main() -> None:
             )
             parts = [to_mapping(part) for part in (plan, draw, *planned)]
             key = digest([variant, seed, options.limit, options.reference, parts])
-            path = options.out / "rows" / f"{key}.json"
-            if not path.is_file():
-                folder = options.out / "training" / key
-                folder.mkdir(parents=True, exist_ok=True)
-                found = measure(plan, planned, bench, draw, folder, seed)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_text(path, json.dumps({"variant": variant, "seed": seed, **found}))
-            rows.append(json.loads(path.read_text()))
-            print(json.dumps(rows[-1]), flush=True)
+            find = functools.partial(measure, plan, planned, bench, draw, seed=seed)
+            rows.append(kept(options.out, key, {"variant": variant, "seed": seed}, find))
     table = table_of(rows)
     print(text_table(table))
     write_text(options.out / "table.json", json.dumps(table.to_dicts(), indent=1))
