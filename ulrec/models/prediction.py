@@ -71,8 +71,8 @@ def left_open(z: Tensor, given: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (D, f, 1, 1), of each channel and latent frame; no less than a twentieth of the latents'
-        scale, so that frames that are known almost exactly do not take up the training.
+        (D, f, 1, 1), of each channel and latent frame; no less than 0.05, so that frames that are
+        known almost exactly do not take up the training.
     """
     squares = (z - given[:, :-1]).square().mean(dim=(0, 3, 4), keepdim=True)
     return squares[0].sqrt().clamp(min=LEAST_STD)
