@@ -56,9 +56,9 @@ def x_around(x_t: Tensor, logsnr: Tensor, v: Tensor, *, mean: Tensor, std: Tenso
     """Return x from v where x is known to lie about ``mean``, with deviations of ``std``.
 
     x = mean + alpha std^2 (x_t - alpha mean) / variance - sigma std v / sqrt(variance), where
-    variance = alpha^2 std^2 + sigma^2 is that of x_t. For x of N(mean, std^2) v = 0 is the posterior
-    mean, and -v is x's error in posterior standard deviations, sigma std / sqrt(variance). With
-    mean 0 and std 1 it is :func:`x_from_v`.
+    variance = alpha^2 std^2 + sigma^2 is that of x_t. For x of N(mean, std^2) v = 0 is the
+    posterior mean, and -v is x's error in posterior standard deviations, sigma std /
+    sqrt(variance). With mean 0 and std 1 it is :func:`x_from_v`.
 
     Parameters
     ----------
