@@ -324,8 +324,8 @@ def _demo(options: argparse.Namespace) -> int:
     if importlib.util.find_spec("streamlit") is None:
         raise MissingExtraError("the demo needs Streamlit: pip install 'ulrec[demo]'")
     page = Path(__file__).parent / "app" / "page.py"
-    command = [sys.executable, "-m", "streamlit", "run", str(page), f"--server.port={options.port}"]
-    command += [*PAGE_SETTINGS, "--", "--run", str(options.run)]
+    command = [sys.executable, "-m", "ulrec.app.serve", "run", str(page)]
+    command += [f"--server.port={options.port}", *PAGE_SETTINGS, "--", "--run", str(options.run)]
     return subprocess.call(command, env=os.environ)
 
 

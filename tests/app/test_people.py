@@ -4,9 +4,8 @@ import dataclasses
 import random
 
 import numpy as np
-import pytest
 
-from ulrec.app.drawing import Made, draw
+from ulrec.app.drawing import Made, drawn
 from ulrec.app.loading import Shown
 from ulrec.app.people import LISTED, Person, Taste, known_ids, listed_users, user_of, visitor_of
 from ulrec.app.state import Wish
@@ -18,10 +17,8 @@ LETTERS = "u01aß\x00<>&\"'/\\%[]()!`~ \n\u202e😀"
 
 
 def drawn_for(shown: Shown, person: Person, wish: Wish, number: int) -> list[Made]:
-    made: list[Made] = []
-    for _ in range(number):
-        made.append(draw(shown, person, wish, before=made, waiting=lambda ahead: None))
-    return made
+    wish = dataclasses.replace(wish, pictures=number)
+    return list(drawn(shown, person, wish, waiting=lambda ahead: None))
 
 
 def test_a_picture_is_tapped_three_times() -> None:
@@ -54,8 +51,12 @@ def test_what_is_drawn_is_what_the_pipeline_draws(shown: Shown) -> None:
     for one, latent, media in zip(drawn, made.latents, made.media, strict=True):
         np.testing.assert_allclose(one.latent, latent, atol=1e-4)
         assert np.abs(one.media.astype(int) - media).max() <= 2
-    again = draw(shown, person, WISH, before=[], waiting=lambda ahead: pytest.fail("it was kept"))
-    assert again is drawn[0]
+    more = drawn_for(shown, person, WISH, 3)
+    assert all(again is one for again, one in zip(more, drawn, strict=False))  # they were kept
+    made = shown.fast.generate([person.user_id], per_user=3, guidance=2.0, seed=0)
+    np.testing.assert_allclose(more[2].latent, made.latents[2], atol=1e-4)
+    fine = drawn_for(shown, person, dataclasses.replace(WISH, quality="Fine"), 1)
+    assert fine[0] is not drawn[0]
 
 
 def test_a_surprise_is_the_least_likely_of_six(shown: Shown) -> None:

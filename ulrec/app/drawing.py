@@ -1,8 +1,8 @@
-"""Pictures for a person, one after the other, so that each is seen as soon as it is made."""
+"""Pictures for a person, few at a time, so that they are seen as soon as they are made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,9 @@ from ulrec.app.sharing import Waiting
 from ulrec.app.state import Wish
 from ulrec.pipeline import Pipeline, sample_seeds
 
-__all__ = ["Made", "between_items", "between_people", "draw"]
+__all__ = ["Made", "between_items", "between_people", "drawn"]
 
+AT_ONCE = {"Fine": 1, "Fast": 4}
 CANDIDATES, LEVELS = 6, 4
 TEXT_GUIDANCE = 1.0
 
@@ -30,13 +31,12 @@ class Made:
     latent: Floats
 
 
-def draw(
-    shown: Shown, person: Person, wish: Wish, *, before: Sequence[Made], waiting: Waiting
-) -> Made:
-    """Draw the picture after those before: the next that the pipeline draws for person and seed.
+def drawn(shown: Shown, person: Person, wish: Wish, *, waiting: Waiting) -> Iterator[Made]:
+    """Draw the pictures of a wish: those that the pipeline draws for person and seed, in order.
 
     A surprising one is the least likely of six, by the bits of the run's prior; a varied one that
-    of six which is the least like those before.
+    of six which is the least like those before. Others are drawn together where that is fast:
+    four take half as long so, and are seen at once.
 
     Raises
     ------
@@ -46,19 +46,25 @@ def draw(
     away = None if person.away is None else person.away.tobytes()
     taste = (person.factor.tobytes(), away, person.is_known, person.row)
     how = (wish.guidance, wish.quality, wish.seed, wish.surprising, wish.varied, wish.text)
-    number = len(before)
+    at_once = 1 if wish.surprising or wish.varied else AT_ONCE[wish.quality]
+    made: list[Made] = []
+    for first in range(0, wish.pictures, at_once):
+        numbers = range(first, min(first + at_once, wish.pictures))
+        before = tuple(made)
 
-    def make() -> Made:
-        if wish.surprising:
-            seeds = _most_novel(shown, person, wish, number)
-        elif wish.varied:
-            seeds = _least_like(shown, person, wish, before)
-        else:
-            seeds = sample_seeds(wish.seed, np.array([person.row]), np.array([number]))
-        media, latents = _for_seeds(shown, person, wish, seeds)
-        return Made(media=media[0], latent=latents[0])
+        def make(numbers: Sequence[int], before: tuple[Made, ...] = before) -> list[Made]:
+            if wish.surprising:
+                seeds = _most_novel(shown, person, wish, numbers[0])
+            elif wish.varied:
+                seeds = _least_like(shown, person, wish, before)
+            else:
+                rows = np.full(len(numbers), person.row)
+                seeds = sample_seeds(wish.seed, rows, np.array(numbers))
+            media, latents = _for_seeds(shown, person, wish, seeds)
+            return [Made(media=m, latent=z) for m, z in zip(media, latents, strict=True)]
 
-    return _kept(shown, ("draw", taste, how, number), make, waiting)
+        made += _kept(shown, {("draw", taste, how, n): n for n in numbers}, make, waiting)
+        yield from made[first:]
 
 
 def between_people(
@@ -73,7 +79,7 @@ def between_people(
         )
         return Made(media=media[0], latent=latents[0])
 
-    return _kept(shown, ("people", factor.tobytes(), wish), make, waiting)
+    return _kept_one(shown, ("people", factor.tobytes(), wish), make, waiting)
 
 
 def between_items(
@@ -86,7 +92,7 @@ def between_items(
         media = pipeline_of(shown, wish).decode(latent[None], seeds=np.array([wish.seed]))
         return Made(media=media[0], latent=latent)
 
-    return _kept(shown, ("items", latent.tobytes(), wish), make, waiting)
+    return _kept_one(shown, ("items", latent.tobytes(), wish), make, waiting)
 
 
 def pipeline_of(shown: Shown, wish: Wish) -> Pipeline:
@@ -143,11 +149,23 @@ def _shift(shown: Shown, wish: Wish, num: int) -> Floats | None:
     return TEXT_GUIDANCE * np.repeat(shown.fine.text_shift([wish.text]), num, axis=0)
 
 
-def _kept(shown: Shown, key: Hashable, make: Callable[[], Made], waiting: Waiting) -> Made:
-    """Return what was made from ``key`` before, or make it when its turn comes."""
-    made: Made | None = shown.kept.get(key)
-    if made is None:
+def _kept_one(shown: Shown, key: Hashable, make: Callable[[], Made], waiting: Waiting) -> Made:
+    return _kept(shown, {key: 0}, lambda _: [make()], waiting)[0]
+
+
+def _kept(
+    shown: Shown,
+    numbers: Mapping[Hashable, int],
+    make: Callable[[Sequence[int]], list[Made]],
+    waiting: Waiting,
+) -> list[Made]:
+    """Return what was made under the keys before; the numbers that are missing are made in turn."""
+    found = {key: shown.kept.get(key) for key in numbers}
+    missing = [key for key, one in found.items() if one is None]
+    if missing:
         with shown.queue.turn(waiting):
-            made = make()
-        shown.kept.put(key, made)
-    return made
+            made = make([numbers[key] for key in missing])
+        for key, one in zip(missing, made, strict=True):
+            shown.kept.put(key, one)
+            found[key] = one
+    return list(found.values())

@@ -8,11 +8,10 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from ulrec.app.drawing import Made, draw
+from ulrec.app.drawing import Made, drawn
 from ulrec.app.loading import Shown
 from ulrec.app.people import Person, Taste, listed_users, user_of, visitor_of
 from ulrec.app.pictures import Card, heading, plain, row, row_html, tap
-from ulrec.app.sharing import Waiting
 from ulrec.app.state import (
     LONGEST_TEXT,
     ME,
@@ -240,16 +239,17 @@ def _drawn(shown: Shown, person: Person, wish: Wish) -> None:
             slot.html(_waiting("waiting"))
             slots.append(slot)
     made: list[Made] = []
-    for slot in slots:
-        slot.html(_waiting("drawing …"))
-        waiting = _in_queue(slot)
-        made.append(draw(shown, person, wish, before=made, waiting=waiting))
-        slot.html(_made_card(shown, person, made[-1]))
+
+    def in_queue(ahead: int) -> None:
+        slots[len(made)].html(_waiting(f"{ahead + 1} before you"))
+
+    slots[0].html(_waiting("drawing …"))
+    for one in drawn(shown, person, wish, waiting=in_queue):
+        slots[len(made)].html(_made_card(shown, person, one))
+        made.append(one)
+        if len(made) < len(slots):
+            slots[len(made)].html(_waiting("drawing …"))
     take_away(shown, person, wish, made)
-
-
-def _in_queue(slot: Any) -> Waiting:
-    return lambda ahead: slot.html(_waiting(f"{ahead + 1} before you"))
 
 
 def _waiting(words: str) -> str:

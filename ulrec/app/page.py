@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -21,6 +22,7 @@ from ulrec.errors import ArtefactError, ULRecError
 
 __all__ = ["main"]
 
+FIRST_PAINT_S = 0.25
 TABS = ("For a person", "The space", "The catalogue", "The evidence")
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ def main() -> None:
     try:
         folder = _folder(sys.argv[1:])
         _header(folder.name)
+        _let_it_be_seen()
         _content(folder)
     except ULRecError as error:
         from ulrec.app.pictures import plain
@@ -66,6 +69,13 @@ def _header(name: str) -> None:
         f'<header class="ul-top"><h1>ulrec</h1><p>drawn for one person · {escape(name)}'
         "</p></header>"
     )
+
+
+def _let_it_be_seen() -> None:
+    """Give a new visitor's browser a moment for the header: what comes with it delays it."""
+    if "came" not in st.session_state:
+        st.session_state["came"] = True
+        time.sleep(FIRST_PAINT_S)
 
 
 def _content(folder: Path) -> None:

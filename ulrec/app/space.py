@@ -10,7 +10,7 @@ import polars as pl
 import streamlit as st
 
 from ulrec.app.atlas import POINT, Atlas, atlas_of, chart, made_marks
-from ulrec.app.drawing import Made, between_items, between_people, draw
+from ulrec.app.drawing import Made, between_items, between_people, drawn
 from ulrec.app.loading import Shown
 from ulrec.app.people import listed_users, user_of
 from ulrec.app.pictures import Card, heading, row, row_html
@@ -52,8 +52,7 @@ def _map(shown: Shown, atlas: Atlas) -> None:
     made: list[Made] = []
     if person is not None:
         with st.spinner("Drawing …"):
-            for _ in range(wish.pictures):
-                made.append(draw(shown, person, wish, before=made, waiting=lambda ahead: None))
+            made = list(drawn(shown, person, wish, waiting=lambda ahead: None))
     item_id = chosen_item(shown)
     chosen = atlas.items.filter(pl.col(ITEM_ID).is_in([] if item_id is None else [item_id]))
     st.altair_chart(
