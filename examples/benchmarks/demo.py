@@ -2,8 +2,9 @@
 
     python examples/benchmarks/demo.py --run runs/quickstart [--browser]
 
-Pictures are drawn as the page draws them: Fine one after the other, Fast four together. With ``--browser`` the demo is
-started and looked at in Chromium through Playwright (make test-browser installs both).
+Pictures are drawn as the page draws them: Fine one after the other, Fast four together. With
+``--browser`` the demo is started and looked at in Chromium through Playwright (make test-browser
+installs both).
 """
 
 from __future__ import annotations
