@@ -7,12 +7,14 @@ import pytest
 
 from ulrec.checkpoint import (
     copy_artefact,
+    from_eight_bits,
     hash_file,
     load_component,
     new_artefact,
     open_artefact,
     require_same,
     save_component,
+    to_eight_bits,
     write_text,
 )
 from ulrec.errors import ArtefactError
@@ -198,3 +200,27 @@ def test_a_damaged_source_does_not_replace_a_good_copy(tmp_path):
     with pytest.raises(ArtefactError, match="is no artefact"):
         copy_artefact(tmp_path / "c", tmp_path / "foreign", kind="thing")
     assert entries(tmp_path) == ["a", "b", "c", "foreign"]
+
+
+def test_eight_bits_round_to_a_254th_of_the_row_and_only_once():
+    rng = np.random.default_rng(0)
+    weights = {
+        "matrix": (rng.normal(size=(5, 7)) * [[1], [1e-6], [1e4], [0], [3]]).astype(np.float32),
+        "kernel": rng.normal(size=(4, 3, 2, 2)).astype(np.float32),
+        "bias": rng.normal(size=6).astype(np.float32),
+        "scalar": np.array(2.5, np.float32),
+    }
+    stored = to_eight_bits(weights)
+    assert stored["matrix"].dtype == stored["kernel"].dtype == np.int8
+    back = from_eight_bits(stored)
+    assert back.keys() == weights.keys()
+    for name in ("matrix", "kernel"):
+        rows = weights[name].reshape(len(weights[name]), -1)
+        error = np.abs(back[name] - weights[name]).reshape(len(rows), -1).max(axis=1)
+        assert (error <= np.abs(rows).max(axis=1) / 253.9).all() and back[name].dtype == np.float32
+        assert error[0] > 0
+    np.testing.assert_array_equal(back["bias"], weights["bias"].astype(np.float16))
+    again = to_eight_bits(back)
+    assert again.keys() == stored.keys()
+    for name, tensor in stored.items():
+        np.testing.assert_array_equal(again[name], tensor)

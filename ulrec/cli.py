@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_config(pack)
     pack.add_argument("--out", required=True, type=Path, help="the new folder")
+    pack.add_argument("--bits", type=int, default=16, choices=(16, 8), help="of prior and base")
     pack.set_defaults(handler=_export)
     compare = commands.add_parser(
         "compare", help="finished runs or results against the first: paired tests, one page"
@@ -245,7 +246,7 @@ def _export(options: argparse.Namespace) -> int:
     from ulrec.experiment.runner import Run
 
     run = Run(config=load_config(RunConfig, options.config, options.overrides))
-    sys.stdout.write(f"{export(run, options.out)}\n")
+    sys.stdout.write(f"{export(run, options.out, bits=options.bits)}\n")
     return EXIT_OK
 
 

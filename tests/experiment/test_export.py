@@ -9,7 +9,7 @@ from ulrec.errors import ArtefactError, ConfigError
 from ulrec.experiment.export import export
 from ulrec.experiment.runner import Run, run_stages
 from ulrec.experiment.stages import STAGES
-from ulrec.pipeline import Pipeline, load_autoencoder
+from ulrec.pipeline import Pipeline, load_autoencoder, load_base
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,42 @@ def test_weights_are_rounded_to_half_and_computed_with_in_single(tiny_run, shipp
     parts = ("autoencoder", "prior", "base_unconditional")
     full = sum((tiny_run.path(p) / "model.safetensors").stat().st_size for p in parts)
     assert 0.5 <= half / full < 0.6  # the headers are as long
+
+
+def test_eight_bits_for_prior_and_base_only(tiny_run, shipped, make_config, tmp_path):
+    small = tmp_path / "small"
+    said = export(tiny_run, small, bits=8)
+    assert "the last two in 8 bits" in said
+    weights = {
+        part: [(folder / part / "model.safetensors") for folder in (small, shipped)]
+        for part in ("autoencoder", "prior", "base")
+    }
+    assert weights["autoencoder"][0].read_bytes() == weights["autoencoder"][1].read_bytes()
+    for part in ("prior", "base"):
+        rounded, half = (path.stat().st_size for path in weights[part])
+        assert rounded < 0.85 * half  # tiny: names and scales weigh as much as the weights
+    run = Run(
+        config=make_config(tmp_path, f"latents.pretrained={small}", f"base.pretrained={small}")
+    )
+    run_up_to(run, "train-base")
+    own, _ = load_base(tiny_run.path("base_unconditional"))
+    stored, _ = load_base(run.path("base_unconditional"))
+    for (name, weight), rounded in zip(
+        own.state_dict().items(), stored.state_dict().values(), strict=True
+    ):
+        scale = weight.abs().flatten(1).amax(1) if weight.ndim > 1 else weight.abs().max()
+        error = (rounded - weight).abs()
+        assert (error.flatten(1).amax(1) if weight.ndim > 1 else error).le(scale / 250).all(), name
+    again = tmp_path / "again"  # nothing is rounded twice
+    export(run, again, bits=8)
+    for part, (once, _) in weights.items():
+        assert (again / part / "model.safetensors").read_bytes() == once.read_bytes(), part
+
+
+def test_other_bits_are_refused(tiny_run, tmp_path):
+    with pytest.raises(ArtefactError, match="16 or 8 bits, got 4"):
+        export(tiny_run, tmp_path / "none", bits=4)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_run_starts_from_it_and_conditions_it(tiny_run, shipped, make_config, tmp_path):

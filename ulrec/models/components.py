@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ulrec.checkpoint import Component, save_component
+from ulrec.checkpoint import Component, save_component, to_eight_bits
 from ulrec.config import to_mapping
 from ulrec.errors import ArtefactError, ConfigError
 
@@ -30,12 +30,16 @@ def save_model(
 ) -> str:
     """Write a model as a component folder and return its fingerprint.
 
+    ``dtype`` torch.int8 rounds matrices to 8 bits a value, the rest to half precision.
+
     Raises
     ------
     ArtefactError
         If a weight is NaN or infinite in ``dtype``; nothing is written then.
     """
-    tensors = {name: t.detach().cpu().to(dtype).numpy() for name, t in module.state_dict().items()}
+    is_rounded = dtype == torch.int8
+    kept = torch.float32 if is_rounded else dtype
+    tensors = {name: t.detach().cpu().to(kept).numpy() for name, t in module.state_dict().items()}
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise ArtefactError(
@@ -46,7 +50,7 @@ def save_model(
         folder,
         kind=kind,
         config=to_mapping(config),
-        tensors=tensors,
+        tensors=to_eight_bits(tensors) if is_rounded else tensors,
         made_from=made_from,
         info=info,
     )
