@@ -89,8 +89,9 @@ def in_browser(run: Path) -> None:
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=list(CHROMIUM)
             )
-            for visit in ("first visitor", "second visitor"):
-                paint(browser, address, visit)
+            browser.new_page().goto(f"{address}_stcore/health")  # the browser's own start
+            for visit in ("first", "second", "third"):
+                paint(browser, address, f"{visit} visitor")
             together(browser, address)
             browser.close()
         print(f"peak memory of the demo: {peak_of(server.pid) / 1e9:.2f} GB")
