@@ -44,6 +44,9 @@ def test_foreign_factors_run_to_recommendations(tiny_copy, make_config, export, 
     for part in ("base", "conditioner"):
         manifest = json.loads((run.path(part) / "manifest.json").read_text())
         assert manifest["info"]["can_fold_in"] is False
+    for part in ("generated", "recommendations"):
+        manifest = json.loads((run.path(part) / "manifest.json").read_text())
+        assert manifest["info"]["can_fold_in"] is False
     pipeline = pipeline_of(run)
     unknown = np.flatnonzero(~pipeline.factors.known_users)
     counts = np.diff(pipeline.interactions.user_items.indptr)

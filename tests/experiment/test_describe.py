@@ -160,3 +160,12 @@ def test_guidance_evaluates_the_base_twice():
 def test_no_images_are_refused(capsys):
     assert main(["describe", str(CONFIGS / "tiny.yaml"), "--images", "0"]) == 1
     assert "at least 1 image, got 0" in capsys.readouterr().err
+
+
+def test_every_source_is_heard():
+    config = load_config(RunConfig, CONFIGS / "quickstart.yaml")
+    more = load_config(RunConfig, CONFIGS / "quickstart.yaml", ["base.sources.text.num_factors=64"])
+    users, both = (describe(c).costs[-1] for c in (config, more))
+    layers, places, width, tokens = 4, 64, 192, 4  # q k and its product with v, of each
+    assert both.attention - users.attention == 4 * layers * places * width * tokens
+    assert both.parameters > users.parameters

@@ -83,7 +83,8 @@ def curve(run: Run) -> str:
     }
     table = pl.DataFrame(rows, infer_schema_length=None)
     made_from = {name: run.fingerprint(name) for name in MADE_FROM}
-    with new_artefact(run.path("curve"), kind="curve", made_from=made_from) as folder:
+    info = {"can_fold_in": pipeline.factors.can_fold_in}
+    with new_artefact(run.path("curve"), kind="curve", made_from=made_from, info=info) as folder:
         (folder / "curve.json").write_text(json.dumps(content, indent=1))
         mark = config.generate.guidance
         (folder / "curve.svg").write_text(curve_svg(table, setting=GUIDANCE, mark=mark))

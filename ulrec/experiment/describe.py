@@ -199,7 +199,9 @@ def describe(config: RunConfig, *, num_images: int = 1_000_000) -> Description:
     Parameters
     ----------
     config
-        The run; pretrained components are described by their own configurations.
+        The run; pretrained components are described by their own configurations. Of the sources of
+        its base, how long their vectors are is known with the data only: parameters are those of
+        ``num_factors`` each.
     num_images
         To count training for, with repetitions.
 
@@ -225,7 +227,9 @@ def describe(config: RunConfig, *, num_images: int = 1_000_000) -> Description:
         users = UserConditioner(config.base.conditioner)
         x, z = (torch.zeros(1, *shape) for shape in (autoencoder.media_shape, base.latent_shape))
         logsnr = torch.zeros(1)
-        tokens, width = config.base.conditioner.num_tokens, config.base.conditioner.width
+        width = config.base.conditioner.width
+        others = list(config.base.sources.named().values())
+        tokens = sum(source.num_tokens for source in (config.base.conditioner, *others))
         cond = Cond(torch.zeros(1, tokens, width), torch.ones(1, tokens, dtype=torch.bool))
         if num_given:
             cond = with_given(cond, torch.cat([z, z[:, :1]], dim=1))
@@ -237,7 +241,8 @@ def describe(config: RunConfig, *, num_images: int = 1_000_000) -> Description:
             count("base", Base(base).network, z, logsnr),
             count("base, conditional", Base(conditional).network, z, logsnr, cond),
         )
-    costs[-1].parameters += sum(p.numel() for p in users.parameters())
+    heard = [users, *(UserConditioner(source) for source in others)]
+    costs[-1].parameters += sum(p.numel() for source in heard for p in source.parameters())
     guided = 1 if config.generate.guidance in (0.0, 1.0) else 2
     return Description(
         name=config.name,

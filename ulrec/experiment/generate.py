@@ -118,6 +118,7 @@ def generate(run: Run) -> str:
         "per_user": config.per_user,
         "num_users": plan.num_users,
         "without_fans": plan.without_fans,
+        "can_fold_in": plan.pipeline.factors.can_fold_in,
     }
     with (
         kept_batches(run, STAGES["generate"], plan.batches()) as batches,
@@ -166,8 +167,9 @@ def recommend(run: Run) -> str:
             samples.filter(pl.Series(chosen))[USER_ID].to_list(), latents[chosen], k=RECOMMENDED
         )
     made_from = {name: run.fingerprint(name) for name in ("generated", "recommender", "index")}
+    info = {"can_fold_in": pipeline.factors.can_fold_in}
     with new_artefact(
-        run.path("recommendations"), kind="recommendations", made_from=made_from
+        run.path("recommendations"), kind="recommendations", made_from=made_from, info=info
     ) as folder:
         named = [table.with_columns(pl.lit(name).alias("method")) for name, table in tables.items()]
         pl.concat(named).write_parquet(folder / "recommendations.parquet")

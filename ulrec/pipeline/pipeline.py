@@ -548,7 +548,7 @@ class Pipeline:
         user_ids: Ids,
         *,
         k: int = 10,
-        by: Literal["cf", "generate", "likelihood", "hybrid"] = "cf",
+        by: Literal["cf", "generate", "likelihood", "hybrid", "popularity"] = "cf",
         per_user: int = 4,
         guidance: float = 2.0,
         seed: int = 0,
@@ -569,8 +569,8 @@ class Pipeline:
             the user, an item's score being that of its nearest generation; items without any
             interaction take part alike. "likelihood": how much likelier an item is for the user,
             r + popularity log(1 + users of the item), by the law in ``likelihood``; one without
-            interactions has r alone. "hybrid": a mixture of all these, whose weights `ulrec
-            fit-hybrid` found.
+            interactions has r alone. "popularity": the most chosen ones, for everybody alike.
+            "hybrid": a mixture of all these, whose weights `ulrec fit-hybrid` found.
         per_user, guidance
             Of what is generated; a hybrid keeps to those that it was fitted with.
         seed
