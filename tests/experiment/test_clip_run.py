@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from ulrec.errors import DataError
 from ulrec.experiment.config import RunConfig
 from ulrec.experiment.runner import Run, run_stages
 from ulrec.experiment.stages import STAGES
-from ulrec.pipeline.prediction import _anchored
+from ulrec.pipeline.prediction import STAYS, _anchored
 
 ROOT = Path(__file__).parents[2]
 CLIPS = (
@@ -90,11 +91,15 @@ def test_what_follows_given_frames(pipeline: Pipeline) -> None:
     assert (pipeline.continue_clips(given, users, guidance=3.0) == personal).all()
 
 
-def test_what_follows_is_the_last_frame_changed() -> None:
+def test_what_the_last_frame_lost_is_given_back_where_it_stays() -> None:
     decoded = torch.tensor([0.1, 0.2, 0.5, -0.9]).reshape(1, 1, 4, 1, 1)
     given = torch.tensor([0.0, 0.6]).reshape(1, 1, 2, 1, 1)
     found = _anchored(decoded, given).flatten()
-    torch.testing.assert_close(found, torch.tensor([0.1, 0.6, 0.9, -0.5]))
+    some = 0.4 * math.exp(-0.5 * (0.3 / STAYS) ** 2)  # of the 0.4 that decoding lost
+    torch.testing.assert_close(found, torch.tensor([0.1, 0.6, 0.5 + some, -0.9]))
+    assert 0.01 < some < 0.1
+    still = _anchored(decoded[:, :, [1, 1, 1, 1]], given)
+    torch.testing.assert_close(still[:, :, 1:], given[:, :, [1, 1, 1]])
 
 
 @pytest.mark.parametrize(

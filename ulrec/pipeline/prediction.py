@@ -24,6 +24,9 @@ __all__ = ["continued"]
 
 CLIPS_AT_ONCE = 4
 
+STAYS = 0.12
+"""How far a pixel changes, in [-1, 1], until what is there is another thing."""
+
 
 @torch.no_grad()
 def continued(
@@ -95,14 +98,17 @@ def _window(
 
 
 def _anchored(decoded: Tensor, given: Tensor) -> Tensor:
-    """Return the last given frame, changed as the decoded clip changes from there, (B, C, F, H, W).
+    """Return decoded clips with what decoding lost of the last given frame, (B, C, F, H, W).
 
-    What a frame keeps of the last one given is exact then: no autoencoder has touched it. Frames
-    before it are the decoded ones.
+    What a frame keeps of the last one given is exact then: no autoencoder has touched it. Where a
+    pixel changes by much more than ``STAYS``, what was lost there belonged to what has gone, and
+    is not added. Frames before the last given one are the decoded ones.
     """
     last = given.shape[2] - 1
+    lost = given[:, :, last:] - decoded[:, :, last : last + 1]
     change = decoded[:, :, last:] - decoded[:, :, last : last + 1]
-    following = (given[:, :, last:] + change).clamp(-1, 1)
+    stays = torch.exp(-0.5 * (change / STAYS).square().mean(dim=1, keepdim=True))
+    following = (decoded[:, :, last:] + stays * lost).clamp(-1, 1)
     return torch.cat([decoded[:, :, :last], following], dim=2)
 
 
