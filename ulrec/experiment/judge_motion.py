@@ -50,7 +50,7 @@ def judge_motion(judge: Judge, tables: Tables, headline: Headline) -> None:
     note = (
         f"KID-{backbone}-clip against the {len(train)} train clips: the mean of the frames' "
         f"{backbone} features and, beside it, their rms change between frames; no FVD. "
-        "energy: mean square change from frame to frame of pictures averaged over cells of 4x4, "
+        "energy: mean square change from frame to frame, averaged over cells of 4x4, "
         "border: variance over time of the outermost pixels; both over those of real held-out "
         "clips, with bootstrap intervals. Shuffled frames are real held-out clips out of order."
     )
