@@ -211,8 +211,8 @@ def to_eight_bits(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]
     """Round matrices to 8 bits, each row (of an output channel) by a scale of its own.
 
     Values are kept to within half a 127th of their row's largest (a little more: scales are of 12
-    bits). What has fewer than two axes goes
-    into half precision. :func:`load_component` gives all of it back as float32 and float16.
+    bits). What has fewer than two axes goes into half precision. :func:`load_component` gives all
+    of it back, as float32 and float16.
 
     Parameters
     ----------

@@ -114,3 +114,17 @@ def test_weights_of_other_names_are_refused_by_name(tmp_path, network, saved_dep
     save_model(saved, tmp_path / "p", kind="prior", config=saved.config)
     with pytest.raises(ArtefactError, match=message):
         load_weights(prior(2), load_component(tmp_path / "p", kind="prior"))
+
+
+def test_a_vector_that_half_precision_cannot_hold_is_refused_in_8_bits(tmp_path, autoencoder):
+    with torch.no_grad():
+        autoencoder.encoder.out.bias[0] = 1e6
+    with pytest.raises(ArtefactError, match=r"weight 'encoder\.out\.bias' is NaN or infinite"):
+        save_model(
+            autoencoder,
+            tmp_path / "a",
+            kind="autoencoder",
+            config=autoencoder.config,
+            dtype=torch.int8,
+        )
+    assert not (tmp_path / "a").exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ulrec.checkpoint import Component, save_component, to_eight_bits
@@ -40,17 +42,15 @@ def save_model(
     is_rounded = dtype == torch.int8
     kept = torch.float32 if is_rounded else dtype
     tensors = {name: t.detach().cpu().to(kept).numpy() for name, t in module.state_dict().items()}
-    for name, tensor in tensors.items():
-        if not np.isfinite(tensor).all():
-            raise ArtefactError(
-                f"weight '{name}' is NaN or infinite in {dtype}; train it again, or choose a dtype "
-                "that holds it"
-            )
+    _require_finite(tensors, dtype)
+    if is_rounded:
+        tensors = to_eight_bits(tensors)
+        _require_finite(tensors, dtype)
     return save_component(
         folder,
         kind=kind,
         config=to_mapping(config),
-        tensors=to_eight_bits(tensors) if is_rounded else tensors,
+        tensors=tensors,
         made_from=made_from,
         info=info,
     )
@@ -97,3 +97,12 @@ def load_weights(module: nn.Module, component: Component) -> None:
     tensors = {n: torch.from_numpy(np.asarray(t)) for n, t in component.tensors.items()}
     module.load_state_dict(tensors)
     module.eval()
+
+
+def _require_finite(tensors: Mapping[str, NDArray[Any]], dtype: torch.dtype) -> None:
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ArtefactError(
+                f"weight '{name}' is NaN or infinite in {dtype}; train it again, or choose a dtype "
+                "that holds it"
+            )
