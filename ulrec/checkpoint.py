@@ -222,7 +222,8 @@ def to_eight_bits(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]
     rounded: dict[str, NDArray[Any]] = {}
     for name, tensor in tensors.items():
         if tensor.ndim < 2:
-            rounded[name] = tensor.astype(np.float16)
+            with np.errstate(over="ignore"):  # who stores it looks for what does not fit
+                rounded[name] = tensor.astype(np.float16)
             continue
         largest = np.abs(tensor).max(axis=tuple(range(1, tensor.ndim)), keepdims=True)
         # Twelve bits of a scale: 127 times it is exact, so that rounding again changes nothing.
