@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def pictures(run: Path, repeats: int) -> None:
-    """Time pictures for users, each drawn alone, and tell the memory of the process."""
+    """Time pictures for users as the page draws them, and tell the memory of the process."""
     from ulrec.app.drawing import drawn
     from ulrec.app.loading import load, stamp_of
     from ulrec.app.people import listed_users, user_of
