@@ -14,6 +14,10 @@
 3. Groups (--only groups, simulated users): pairs drawn for by the mean of their factors, as
    :class:`ulrec.pipeline.Taste` does, and by the mean of their denoisers. The figures are the least
    and the mean true utility, within a pair, of the nearest item that neither has seen.
+4. Several sources (--only sources; a base trained with base.sources.*): a category is asked for by
+   its name, by five items of it, and by its name as a text, for nobody and beside the user. The
+   figures are the share of pictures that a classifier takes for it, the lift of the user's own
+   later likes over other users' that is kept, and KID.
 
 All arms of a user share their seeds. Users are the evaluated ones, or others, on which settings
 such as --push are chosen. Intervals are bootstrapped over users.
@@ -27,6 +31,7 @@ import numpy as np
 import polars as pl
 
 from ulrec import Pipeline
+from ulrec.conditioning.sources import EXAMPLES, TEXT, USER
 from ulrec.config import load_config
 from ulrec.data.ids import IdMap
 from ulrec.data.schema import ARM, CATEGORY, CONCEPT, HELDOUT, ITEM_ID, SPLIT, TRAIN, USER_ID
@@ -50,7 +55,7 @@ from ulrec.features.extract import extract_features
 from ulrec.pipeline import Taste, load_interactions, sample_seeds
 from ulrec.pipeline.draw import Steer, draw
 
-EXAMPLES = 5
+NUM_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -129,11 +134,11 @@ def five_examples(bench: Bench) -> None:
     for user in bench.users:
         items = pipeline.factors.items[pipeline.interactions.history(user)]
         known = [i for i in items if pipeline.latents.items.rows([i])[0] in train]
-        chosen.append(rng.permutation(known)[:EXAMPLES].tolist())
+        chosen.append(rng.permutation(known)[:NUM_EXAMPLES].tolist())
     strangers = [Taste(liked=items) for items in chosen]
     made = {
         "the whole history": bench.arm("user"),
-        f"{EXAMPLES} examples": bench.draw(strangers, bench.guidance),
+        f"{NUM_EXAMPLES} examples": bench.draw(strangers, bench.guidance),
         "nobody": bench.arm("null"),
     }
     factors = pipeline.factors
@@ -221,6 +226,49 @@ def groups(bench: Bench) -> None:
         print(f"denoisers - factors  {name} {gap.mean:.4f} [{gap.low:.4f}, {gap.high:.4f}]")
 
 
+def several_sources(bench: Bench, scale: float) -> None:
+    """Compare what is drawn with a category asked for, alone and beside the user, with without."""
+    pipeline, rng = bench.pipeline, np.random.default_rng([bench.seed, 5])
+    heard = [name for name in pipeline.conditioner.names if name != USER]
+    if not heard:
+        raise SystemExit("this base hears users alone; set base.sources.category={} or others")
+    names, labels, classifier = fit_categories(bench)
+    train = bench.rows(**{SPLIT: TRAIN})
+    wanted = rng.integers(len(names), size=len(bench.users))  # no matter what the user likes
+    examples = [
+        pipeline.latents.items[rng.choice(train[labels[train] == w], NUM_EXAMPLES, replace=False)]
+        for w in wanted
+    ]
+    by_source = {
+        CATEGORY: [{CATEGORY: names[w]} for w in wanted],
+        EXAMPLES: [{"liked": items.tolist()} for items in examples],
+        TEXT: [{TEXT: names[w]} for w in wanted],
+    }
+    made = {"nobody": bench.arm("null"), "user": bench.arm("user")}
+    for name in heard:
+        said = by_source[name]
+        part = next(iter(said[0]))
+        made[name] = bench.draw([Taste(**one) for one in said], {part: scale})
+        both = [Taste(users=[user], **one) for user, one in zip(bench.ids, said, strict=True)]
+        scales = {"users": bench.guidance, part: scale}
+        made[f"user + {name}"] = bench.draw(both, scales)
+    factors = pipeline.factors
+    later = load_interactions(
+        bench.run.path("interactions"), factors.users, factors.items, part="test"
+    )
+    taste = liked(later, bench.users, features=bench.catalogue, items=pipeline.latents.items)
+    print(f"\nscale {scale:g}; share of the wanted category, lift over other users' later likes")
+    for name, features in made.items():
+        hits = classifier.predict(features) == wanted
+        share = wilson_interval(int(hits.sum()), len(hits))
+        arm = Generated(features=features, user_idx=bench.users)
+        lift = shuffled_lift(arm, taste, seed=bench.seed)
+        print(
+            f"{name:<18} {share.mean:.3f} [{share.low:.3f}, {share.high:.3f}]   "
+            f"lift {told(lift.values, bench.seed)}   KID {bench.kid(features)}"
+        )
+
+
 def _history(pipeline: Pipeline, user: int) -> np.ndarray:
     return pipeline.factors.items[pipeline.interactions.history(user)]
 
@@ -246,16 +294,17 @@ def fit_categories(bench: Bench) -> tuple:
 
 
 def main() -> None:
-    """Measure both."""
+    """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--whom", choices=("evaluated", "others"), default="evaluated")
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--guidance", type=float, help="the run's own by default")
     parser.add_argument("--push", type=float, help="of the disliked items; half of it by default")
-    parser.add_argument("--disliked", type=int, default=EXAMPLES, help="items of the category")
+    parser.add_argument("--disliked", type=int, default=NUM_EXAMPLES, help="items of the category")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=("examples", "not-those", "groups"))
+    parser.add_argument("--scale", type=float, help="of what is asked for; that of users if left")
+    parser.add_argument("--only", choices=("examples", "not-those", "groups", "sources"))
     options = parser.parse_args()
     places = (f"folder={options.run.parent}", f"name={options.run.name}")
     run = Run(config=load_config(RunConfig, options.run / "config.yaml", places))
@@ -281,6 +330,8 @@ def main() -> None:
         not_those(bench, guidance / 2 if options.push is None else options.push, options.disliked)
     if options.only == "groups":
         groups(bench)
+    if options.only == "sources":
+        several_sources(bench, guidance if options.scale is None else options.scale)
 
 
 if __name__ == "__main__":

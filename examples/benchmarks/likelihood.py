@@ -156,7 +156,10 @@ def _shuffled(users: list, items: list, order: object) -> pl.DataFrame:
 
 
 def cost(pipeline: Pipeline, truth: pl.DataFrame, *, users: int, size: int, seed: int) -> None:
-    """Rank shortlists by the base's law, in full and in a race; time one of them."""
+    """Rank shortlists by the base's law, in full and in a race, and by the Gaussian one; time one.
+
+    The Gaussian law evaluates no network: the default of the likelihood recommender.
+    """
     rng = np.random.default_rng([seed, 1])
     chosen = rng.permutation(truth["user_id"].unique().sort().to_list())[:users].tolist()
     config = LogRatioConfig()
@@ -164,8 +167,12 @@ def cost(pipeline: Pipeline, truth: pl.DataFrame, *, users: int, size: int, seed
     full = LogRatioConfig(num_levels=config.num_levels, keep=everybody)
     shortlists = [_shortlist(pipeline, truth, user, size=size, rng=rng) for user in chosen]
     found, evaluations = {}, {}
-    for name, estimate in (("full", full), ("race", config)):
-        pipeline.likelihood = LikelihoodConfig(law="base", estimate=estimate)
+    for name, law in (
+        ("full", LikelihoodConfig(law="base", estimate=full)),
+        ("race", LikelihoodConfig(law="base", estimate=config)),
+        ("gaussian", LikelihoodConfig()),
+    ):
+        pipeline.likelihood = law
         null, cond, tables = [], [], []
         for user, items in zip(chosen, shortlists, strict=True):
             pipeline.ratios.base = None  # count each user's null pass
@@ -173,21 +180,22 @@ def cost(pipeline: Pipeline, truth: pl.DataFrame, *, users: int, size: int, seed
                 pipeline.recommend([user], k=10, by="likelihood", candidates=items, seed=seed)
             )
             ratio = pipeline.ratios.base
-            null.append(ratio.num_null_evaluations)
-            cond.append(ratio.num_evaluations)
+            null.append(0 if ratio is None else ratio.num_null_evaluations)
+            cond.append(0 if ratio is None else ratio.num_evaluations)
         found[name] = judged(pl.concat(tables), truth.filter(pl.col("user_id").is_in(chosen)))
         evaluations[name] = (np.mean(cond), np.mean(null))
         print(f"  {name}: {np.mean(cond):.0f} + {np.mean(null):.0f} of the null, a user")
-    a, b = (values(found[name], "ndcg", 10) for name in ("race", "full"))
     fewer = [sum(evaluations["full"]) / sum(evaluations["race"])]
     fewer.append(evaluations["full"][0] / evaluations["race"][0])
     print(f"fewer evaluations: {fewer[0]:.1f} times, {fewer[1]:.1f} times with the null cached")
-    gap = paired_bootstrap(a, b, seed=seed)
-    share = [value / b.mean() for value in (gap.mean, gap.low, gap.high)]
-    print(
-        f"NDCG@10 full {b.mean():.4f}, race - full {interval(gap)}, "
-        f"relative {share[0]:+.1%} [{share[1]:+.1%}, {share[2]:+.1%}], {len(a)} users"
-    )
+    whole = values(found["full"], "ndcg", 10)
+    for name in ("race", "gaussian"):
+        gap = paired_bootstrap(values(found[name], "ndcg", 10), whole, seed=seed)
+        share = [value / whole.mean() for value in (gap.mean, gap.low, gap.high)]
+        print(
+            f"NDCG@10 full {whole.mean():.4f}, {name} - full {interval(gap)}, "
+            f"relative {share[0]:+.1%} [{share[1]:+.1%}, {share[2]:+.1%}], {len(whole)} users"
+        )
     timing(pipeline, chosen[0], shortlists[0], config=config, full=full, seed=seed)
     pipeline.likelihood = LikelihoodConfig()
 

@@ -38,6 +38,8 @@ def test_the_benchmark_of_conditioning_runs(tiny_run, monkeypatch, capsys):
     assert "5 examples" in capsys.readouterr().out
     run(monkeypatch, "benchmarks/conditioning.py", *settings, "--only", "groups")
     assert "denoisers - factors" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="hears users alone"):
+        run(monkeypatch, "benchmarks/conditioning.py", *settings, "--only", "sources")
 
 
 def test_the_benchmark_of_guidance_writes_what_a_pipeline_loads(tiny_copy, monkeypatch, capsys):
