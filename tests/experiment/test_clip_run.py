@@ -76,7 +76,9 @@ def test_clips_are_judged_by_how_they_move(clip_run: Run) -> None:
         "generated (null)",
         "real held-out, shuffled frames",
     }
-    assert "data:image/webp" in clip_run.path("report.html").read_text()
+    report = clip_run.path("report.html").read_text()
+    assert "data:image/webp" in report and "<h2>Clips</h2>" in report
+    assert "held-out clips" in report and "held-out pictures" not in report
 
 
 def test_what_follows_given_frames(pipeline: Pipeline) -> None:

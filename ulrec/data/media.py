@@ -89,6 +89,17 @@ class MediaStore:
         """How the media were made."""
         return from_mapping(MediaConfig, self.manifest.info["config"])
 
+    @property
+    def shows_clips(self) -> bool:
+        """Whether media have more than one frame."""
+        return self.media.shape[2] > 1
+
+    def worded(self, text: str) -> str:
+        """Say "clip" where a text says "picture" and clips are what there is."""
+        if not self.shows_clips:
+            return text
+        return text.replace("picture", "clip").replace("Picture", "Clip")
+
     def read(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Return media as models take them.
 

@@ -42,12 +42,12 @@ def evaluate(run: Run) -> str:
     for part in PARTS:
         part(judge, tables, headline)
     without = without_category(judge)
-    shows_clips = judge.media.media.shape[2] > 1
+    worded = judge.media.worded
     results = [
         Result(
             name=name,
-            title=_in_words(table["title"], shows_clips),
-            notes=(_in_words(table["note"], shows_clips),),
+            title=worded(table["title"]),
+            notes=(worded(table["note"]),),
             protocol=judge.protocol,
             summary=pl.DataFrame(table["rows"], infer_schema_length=None),
             per_user=table.get("per_user"),
@@ -60,15 +60,8 @@ def evaluate(run: Run) -> str:
             folder,
             results,
             simulated=judge.world is not None,
-            headline=[{**f, "note": _in_words(f["note"], shows_clips)} for f in headline],
+            headline=[{**f, "note": worded(f["note"])} for f in headline],
             missing={} if without is None else {"category": without},
         )
         write_text(run.path("metrics.json"), text)
     return "; ".join(f"{figure['name']} {figure['value']}" for figure in headline[:4])
-
-
-def _in_words(text: str, shows_clips: bool) -> str:
-    """Say "clip" where the judges say "picture" and clips are what they have seen."""
-    if not shows_clips:
-        return text
-    return text.replace("picture", "clip").replace("Picture", "Clip")

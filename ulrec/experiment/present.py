@@ -102,7 +102,7 @@ def _reconstructions(run: Run, metrics: Metrics) -> Sheet:
     if any("downsampling" in str(m) for m in metrics.tables["latents"].frame["metric"]):
         baseline = downsampling_psnr(real, bits_per_pixel=rate)
         shown["downsampled"] = baseline.reconstructions[chosen]
-    title = f"Held-out pictures through the latents, {rate:.2f} bits/pixel"
+    title = media.worded(f"Held-out pictures through the latents, {rate:.2f} bits/pixel")
     return animated_compared_sheet(shown, title=title)
 
 
@@ -122,7 +122,7 @@ def _samples(run: Run) -> Sheet:
 def _nearest(run: Run) -> Sheet | None:
     """Show clips drawn for users above the most similar of the catalogue; None of pictures."""
     media = MediaStore.open(run.path("media"))
-    if media.media.shape[2] == 1:
+    if not media.shows_clips:
         return None
     samples = pl.read_parquet(run.path("generated") / "samples.parquet")
     made = np.load(run.path("generated") / "media.npy", mmap_mode="r")
@@ -192,33 +192,34 @@ def _heldout_rows(run: Run, media: MediaStore) -> NDArray[np.int64]:
 
 
 def _report(run: Run, metrics: Metrics, sheets: Mapping[str, Sheet]) -> Report:
-    tables = metrics.tables
+    tables, worded = metrics.tables, MediaStore.open(run.path("media")).worded
     personal = [_lifts(tables["lifts"].frame)]
     if "utility" in tables:
         personal.insert(0, _utility(tables["utility"].frame))
-    images = [_image(sheets["users"], "Users", "Rows of pictures, one row a user")]
+    images = [_image(sheets["users"], "Users", worded("Rows of pictures, one row a user"))]
     if "fans" in sheets:
-        images.append(_image(sheets["fans"], "Fans", "Rows of pictures, one row a category"))
-    drawn = [_image(sheets["samples"], "Samples", "Generated pictures")]
+        rows = worded("Rows of pictures, one row a category")
+        images.append(_image(sheets["fans"], "Fans", rows))
+    drawn = [_image(sheets["samples"], "Samples", worded("Generated pictures"))]
     if "nearest" in sheets:
         drawn.append(_image(sheets["nearest"], "Nearest", "Generated above the nearest real clips"))
     sections = [
         Section(
             title="For users",
-            text=_about_users(metrics),
+            text=worded(_about_users(metrics)),
             images=images,
             plots=personal,
             tables=[tables[name] for name in FOR_USERS if name in tables],
         ),
         *_guidance(run),
         Section(
-            title="Pictures",
-            text="What the latents keep of held-out pictures, and what the generator draws.",
+            title=worded("Pictures"),
+            text=worded("What the latents keep of held-out pictures, and what is generated."),
             images=[
                 _image(
                     sheets["reconstructions"],
                     "Reconstructions",
-                    "Real above reconstructed pictures",
+                    worded("Real above reconstructed pictures"),
                 ),
                 *drawn,
             ],
