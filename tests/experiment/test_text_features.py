@@ -10,10 +10,12 @@ import torch
 from ulrec import Pipeline
 from ulrec.cli import main
 from ulrec.data.ids import IdMap
+from ulrec.data.latents import LatentStore
 from ulrec.errors import ArtefactError, ConfigError, DataError
 from ulrec.experiment.runner import Run, run_stages
 from ulrec.experiment.stages import STAGES
 from ulrec.experiment.text_features import item_texts
+from ulrec.experiment.train_sources import Pairs, source_vectors
 from ulrec.features.open_clip import (
     ClipConfig,
     ClipModel,
@@ -128,6 +130,36 @@ def test_other_weights_by_the_same_name_are_refused(run_with_text, tmp_path):
         Pipeline.load(run_with_text.folder).encode_text(["face"])
     (result,) = run_stages(run_with_text, [STAGE], report=lambda result: None)
     assert not result.skipped  # the file it depends on is another
+
+
+def test_a_base_that_hears_texts_is_told_every_phrasing(run_with_text, make_config, tmp_path):
+    settings = (
+        f"text.pretrained={tmp_path / 'clip'}",
+        "text.phrasings=['{category}', '{name}, {category}']",
+        "base.sources.text={width: 16}",
+    )
+    run = Run(config=make_config(tmp_path, *settings))
+    (result,) = run_stages(run, [STAGE], report=lambda result: None)
+    assert not result.skipped
+    latents = LatentStore.open(run.path("latents"))
+    items = pl.read_parquet(run.path("items") / "items.parquet")
+    row = latents.items.rows(items["item_id"].to_list()[:1])
+    name, category = items["name"][0], items["category"][0]
+    texts = ClipModel.load(str(tmp_path / "clip")).encode_text(
+        [name, category, f"{name}, {category}"]
+    )
+    pairs = Pairs(
+        user_idx=np.zeros(60, np.int64),
+        item_rows=np.repeat(row, 60),
+        factors=np.zeros((60, 2), np.float32),
+    )
+    say = source_vectors(run, latents, pairs)["text"]
+    told = say(np.arange(60), np.random.default_rng(0))
+    which = np.abs(told[:, None] - texts).max(axis=2).argmin(axis=1)
+    assert np.allclose(told, texts[which], atol=1e-5)
+    assert set(which.tolist()) == {0, 1, 2}
+    pipeline = Pipeline.load(run.folder)
+    assert pipeline.search_text(name, k=1, by="text")["score"][0] == pytest.approx(1, abs=1e-5)
 
 
 def test_templates_name_columns():

@@ -116,11 +116,16 @@ class TextStage:
         An architecture of open_clip's, such as "ViT-B-32".
     template
         What is said of an item: columns of the catalogue in braces.
+    phrasings
+        Other ways to say it, likewise, wider ones too ("{category}"): a base that hears texts
+        (``base.sources.text``) is told one of all for each training sample, so that it knows words
+        for kinds of things beside names. Searching uses ``template`` alone.
     """
 
     pretrained: str | None = None
     model: str | None = None
     template: str = "{name}"
+    phrasings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,10 @@ from ulrec.experiment.runner import Run
 from ulrec.features.open_clip import ClipModel
 from ulrec.pipeline import load_items
 
-__all__ = ["item_texts", "text_features"]
+__all__ = ["PHRASINGS", "item_texts", "text_features"]
+
+PHRASINGS = "phrasings.npy"
+"""Other embeddings of the items' texts, (T, I, E), where the configuration has phrasings."""
 
 
 def text_features(run: Run) -> str:
@@ -28,13 +31,17 @@ def text_features(run: Run) -> str:
     model = ClipModel.load(config.pretrained, model=config.model)
     media = MediaStore.open(run.path("media"))
     items = load_items(run.path("items"))
-    texts = model.encode_text(item_texts(items, media.items, config.template))
+    texts, *others = (
+        model.encode_text(item_texts(items, media.items, template))
+        for template in (config.template, *config.phrasings)
+    )
     images = _frames_averaged(model, media.media)
     info = {
         "pretrained": config.pretrained,
         "model": config.model,
         "weight_hash": model.weight_hash,
         "template": config.template,
+        "phrasings": list(config.phrasings),
     }
     made_from = {name: run.fingerprint(name) for name in ("media", "items")}
     with new_artefact(
@@ -42,6 +49,8 @@ def text_features(run: Run) -> str:
     ) as folder:
         np.save(folder / "features.npy", texts)
         np.save(folder / "images.npy", images)
+        if others:
+            np.save(folder / PHRASINGS, np.stack(others))
         media.items.save(folder / "items.parquet")
     return f"{model.name}: {len(texts)} texts and pictures in {model.dim} dimensions"
 

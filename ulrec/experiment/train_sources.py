@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +20,7 @@ from ulrec.data import schema
 from ulrec.data.latents import LatentStore
 from ulrec.errors import DataError
 from ulrec.experiment.runner import Run
+from ulrec.experiment.text_features import PHRASINGS
 from ulrec.pipeline import load_items
 from ulrec.pipeline.vectors import ItemFeatures, category_vectors, example_embeddings
 from ulrec.training.datamodule import Vectors
@@ -48,16 +50,12 @@ def source_vectors(run: Run, latents: LatentStore, pairs: Pairs) -> dict[str, Ve
             pairs.item_rows,
             max_examples=config.max_examples,
         )
-    by_item = {}
     if config.category is not None:
         categories = _categories(run, latents)
-        by_item[CATEGORY] = category_vectors(categories, category_names(categories))
+        vectors = category_vectors(categories, category_names(categories))
+        told[CATEGORY] = _of_items(vectors[None], pairs.item_rows)
     if config.text is not None:
-        by_item[TEXT] = ItemFeatures.open(run.path(TEXT_FEATURES), kind=TEXT_FEATURES).of(
-            latents.items.ids
-        )
-    for name, vectors in by_item.items():
-        told[name] = _of_items(vectors, pairs.item_rows)
+        told[TEXT] = _of_items(_phrasings(run.path(TEXT_FEATURES), latents), pairs.item_rows)
     return told
 
 
@@ -111,5 +109,23 @@ def _categories(run: Run, latents: LatentStore) -> list[str | None]:
     return [by_id.get(item) for item in latents.items.ids.tolist()]
 
 
+def _phrasings(folder: Path, latents: LatentStore) -> NDArray[np.float32]:
+    """Return the embeddings of all that is said of each latent's item, (T, I, E)."""
+    features = ItemFeatures.open(folder, kind=TEXT_FEATURES)
+    own = features.of(latents.items.ids)[None]
+    if not (folder / PHRASINGS).is_file():
+        return own
+    others = np.load(folder / PHRASINGS, mmap_mode="r", allow_pickle=False)
+    rows = features.items.rows(latents.items.ids)
+    return np.concatenate([own, np.asarray(others[:, rows], np.float32)])
+
+
 def _of_items(vectors: NDArray[np.float32], item_rows: NDArray[np.int64]) -> Vectors:
-    return lambda batch, rng: vectors[item_rows[batch]]
+    """Return what says of each pair one of the T vectors (T, I, R) of its item, at random."""
+
+    def say(batch: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
+        chosen = rng.integers(len(vectors), size=len(batch)) if len(vectors) > 1 else 0
+        said: NDArray[np.float32] = vectors[chosen, item_rows[batch]]
+        return said
+
+    return say
