@@ -109,15 +109,16 @@ def spaces(options: argparse.Namespace) -> None:
         print("| " + " | ".join(cells) + " |")
 
 
-def least(work: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Return the least milliseconds of wall clock and of processor time."""
-    wall, cpu = [], []
+def least(rounds: int, *works: Callable[[], object]) -> list[tuple[float, float]]:
+    """Return the least milliseconds of wall clock and processor time of each, taken in turns."""
+    taken = []
     for _ in range(rounds):
-        start, busy = time.perf_counter(), time.process_time()
-        work()
-        wall.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - busy)
-    return 1000 * min(wall), 1000 * min(cpu)
+        for work in works:
+            start, busy = time.perf_counter(), time.process_time()
+            work()
+            taken.append((time.perf_counter() - start, time.process_time() - busy))
+    milliseconds = 1000 * np.array(taken).reshape(rounds, len(works), 2).min(axis=0)
+    return [(wall, cpu) for wall, cpu in milliseconds.tolist()]
 
 
 def recall(found: np.ndarray, right: np.ndarray) -> float:
@@ -157,10 +158,16 @@ def speed(options: argparse.Namespace) -> None:
         if name == "flat":
             right = found
         flat, many = index._scan.flat, queries["generated"]
-        one = least(lambda i=index, q=many: i.search(q[:1], k=10), options.rounds)
-        raw_one = least(lambda f=flat, q=many: f.search(q[:1], 10), options.rounds)
-        all_at_once = least(lambda i=index, q=many: i.search(q, k=10), 5)
-        raw = least(lambda f=flat, q=many: f.search(q, 10), 5)
+        one, raw_one = least(
+            options.rounds,
+            lambda i=index, q=many: i.search(q[:1], k=10),
+            lambda f=flat, q=many: f.search(q[:1], 10),
+        )
+        all_at_once, raw = least(
+            10,
+            lambda i=index, q=many: i.search(q, k=10),
+            lambda f=flat, q=many: f.search(q, 10),
+        )
         cells += [f"{one[0]:.3f}", f"{raw_one[0]:.3f}", f"{all_at_once[0]:.1f}", f"{raw[0]:.1f}"]
         cells.append(f"{all_at_once[1] / raw[1]:.3f}")
         told = ", ".join(f"{n} {recall(f, right[n]):.4f}" for n, f in found.items())
