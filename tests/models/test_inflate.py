@@ -65,6 +65,43 @@ def test_each_frame_is_coded_bit_for_bit_as_a_picture(picture):
     assert torch.equal(clip.denoise(x, logsnr, z), unfold_frames(by_frame[:, :, 0], 4))
 
 
+@pytest.mark.parametrize("frame_stride", [1, 2])
+def test_further_channels_of_the_latent_change_nothing_at_first(picture, frame_stride):
+    _, component = picture
+    same = clip_config(4, frame_stride=frame_stride)
+    wide = dataclasses.replace(same, encoder=dataclasses.replace(same.encoder, latent_channels=5))
+    clip, wider = inflated(same, component), inflated(wide, component)
+    x, logsnr = torch.randn(2, 3, 4, 8, 8), torch.tensor([-1.0, 2.0])
+    z, more = clip.encode(x), wider.encode(x)
+    torch.testing.assert_close(more[:, :3], z)
+    assert more[:, 3:].std() > 0.01  # they say something that can be learnt to listen to
+    torch.testing.assert_close(wider.denoise(x, logsnr, more), clip.denoise(x, logsnr, z))
+    wider.denoise(x, logsnr, more).square().mean().backward()
+    assert wider.decoder.from_z[0].weight.grad[:, 3:].abs().max() > 0
+
+
+def test_a_prior_of_further_channels_denoises_those_it_knew_alike(randomised, tmp_path):
+    before = randomised(Prior(PriorConfig(network=SMALL), channels=3))
+    save_model(before, tmp_path / "prior", kind="prior", config=before.config)
+    after = Prior(PriorConfig(network=SMALL), channels=5).eval()
+    inflate_weights(after, load_component(tmp_path / "prior", kind="prior"))
+    z, logsnr = torch.randn(2, 5, 1, 4, 4), torch.tensor([-1.0, 2.0])
+    v = after.network(z, logsnr)
+    torch.testing.assert_close(v[:, :3], before.network(z[:, :3], logsnr))
+    assert not v[:, 3:].any()
+
+
+def test_a_learned_variance_takes_no_further_channels(randomised, tmp_path):
+    def learned(channels):
+        encoder = dataclasses.replace(PICTURE.encoder, variance="learned", latent_channels=channels)
+        return dataclasses.replace(PICTURE, encoder=encoder)
+
+    model = randomised(Autoencoder(learned(3)))
+    save_model(model, tmp_path / "learned", kind="autoencoder", config=model.config)
+    with pytest.raises(ArtefactError, match="further channels of the latent"):
+        inflated(learned(5), load_component(tmp_path / "learned", kind="autoencoder"))
+
+
 @pytest.mark.parametrize("outer", [None, OuterConfig(width=8, depth=2)])
 def test_each_frame_of_latents_is_denoised_bit_for_bit_as_a_picture(outer, randomised, tmp_path):
     network = dataclasses.replace(SMALL, cond_width=6, outer=outer)

@@ -81,7 +81,8 @@ class LatentsStage:
         fields below then say nothing. None trains.
     start_from
         Such a model whose weights the training starts from, at any size of the media; ``model`` has
-        to ask for the same networks. None starts from nothing.
+        to ask for the same networks, but for layers in time and further channels of the latent. None
+        starts from nothing.
     model, fit, augment
         The model, how it is trained, and how the pictures vary meanwhile.
     collapse
