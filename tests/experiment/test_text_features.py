@@ -111,6 +111,10 @@ def test_text_guidance_adds_to_that_of_users(run_with_text):
     assert np.array_equal(latents(factors, 2.0, 0 * by), plain)
     away = (steered - plain).reshape(2, -1)
     assert ((away * by.reshape(2, -1)).sum(axis=1) > 0).all()
+    said, seeds_of = "blue animal", {"seeds": seeds, "guidance": 2.0, "decode": False}
+    by_word = pipeline.generate_for(factors, text=said, **seeds_of)[1]
+    once = np.repeat(pipeline.text_shift([said]), 2, axis=0)
+    assert np.array_equal(by_word, latents(factors, 2.0, once))
     # with no user to go to, what is drawn depends on the text alone
     nobody = latents(np.zeros_like(factors), 2.0, by)
     assert np.allclose(nobody, latents(factors, 0.0, by), atol=1e-5)

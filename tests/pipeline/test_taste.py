@@ -203,3 +203,16 @@ def test_users_steer_a_base_with_more_sources_as_before(everything: Pipeline) ->
     users = users_of(everything, 2)
     made = everything.generate(users, guidance=3.0, seed=0, decode=False)
     assert np.abs(made.latents[0] - made.latents[1]).max() > 1e-4
+
+
+def test_words_are_heard_by_a_base_that_was_trained_to(everything: Pipeline, monkeypatch) -> None:
+    said = np.random.default_rng(1).standard_normal((1, 7)).astype(np.float32)
+    monkeypatch.setattr(everything, "encode_text", lambda texts: said)
+    (user,) = users_of(everything, 1)
+    factors = everything.factors.user_factors[everything.factors.users.rows([user])]
+    _, found = everything.generate_for(
+        factors, seeds=np.array([5]), guidance=3.0, text="a blue face", decode=False
+    )
+    scales = {"users": 3.0, "text": 4.0}
+    taste = Taste(users=[user], text="a blue face")
+    np.testing.assert_array_equal(found, latents(everything, taste, guidance=scales))

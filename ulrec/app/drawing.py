@@ -18,7 +18,6 @@ __all__ = ["Made", "between_items", "between_people", "drawn"]
 
 AT_ONCE = {"Fine": 1, "Fast": 4}
 CANDIDATES, LEVELS = 6, 4
-TEXT_GUIDANCE = 1.0
 
 Floats = NDArray[np.float32]
 
@@ -137,16 +136,9 @@ def _for_seeds(
         personal=np.full(num, person.is_known),
         away=None if person.away is None else np.tile(person.away, (num, 1)),
         guidance=wish.guidance,
-        shift=_shift(shown, wish, num),
+        text=wish.text or None,
         decode=decode,
     )
-
-
-def _shift(shown: Shown, wish: Wish, num: int) -> Floats | None:
-    """Return where the words of a wish move all of ``num`` latents, if there are any."""
-    if not wish.text:
-        return None
-    return TEXT_GUIDANCE * np.repeat(shown.fine.text_shift([wish.text]), num, axis=0)
 
 
 def _kept_one(shown: Shown, key: Hashable, make: Callable[[], Made], waiting: Waiting) -> Made:

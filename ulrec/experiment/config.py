@@ -81,8 +81,8 @@ class LatentsStage:
         fields below then say nothing. None trains.
     start_from
         Such a model whose weights the training starts from, at any size of the media; ``model`` has
-        to ask for the same networks, but for layers in time and further channels of the latent. None
-        starts from nothing.
+        to ask for the same networks, but for layers in time and further channels of the latent.
+        None starts from nothing.
     model, fit, augment
         The model, how it is trained, and how the pictures vary meanwhile.
     collapse
@@ -141,7 +141,8 @@ class BaseStage:
         of the run's autoencoder. None trains one.
     start_from
         Such a base whose weights the unconditional training starts from, of any autoencoder;
-        ``network`` has to ask for the same, but for layers in time. None starts from nothing.
+        ``network`` has to ask for the same, but for layers in time; the latents may have further
+        channels. None starts from nothing.
     network, weighting
         Of the base.
     given_frames

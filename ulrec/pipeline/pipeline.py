@@ -56,7 +56,7 @@ from ulrec.pipeline.plan import GenerationPlan, MarginModel, fit_margin, plan_ge
 from ulrec.pipeline.prediction import continued
 from ulrec.pipeline.ranking import LikelihoodConfig, Ratios, Wish, rank, surprise
 from ulrec.pipeline.taste import Guidance, Taste, calibrated, generate_tastes, scales_of
-from ulrec.pipeline.text import Texts
+from ulrec.pipeline.text import SHIFTED, Texts, heard_text, hears_text
 from ulrec.retrieval.index import ItemIndex
 from ulrec.retrieval.query import Projection, QueryConfig, fit_projection, load_projection
 
@@ -386,6 +386,7 @@ class Pipeline:
         personal: NDArray[np.bool_] | None = None,
         away: NDArray[np.float32] | None = None,
         shift: NDArray[np.float32] | None = None,
+        text: str | None = None,
         decode: bool = True,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -408,6 +409,9 @@ class Pipeline:
         shift
             What to move all latents by beside, (N, D, f, h, w): ``scale * text_shift(texts)`` adds
             scale (text - null) to the formula.
+        text
+            What to show beside, at a guidance that fits: heard by a base that was trained to
+            (``base.sources.text``), else a shift by ``text_shift``.
         decode
             Without it the media are empty.
         progress
@@ -428,6 +432,11 @@ class Pipeline:
         steers = [Steer(source=USER, vectors=known, weights=scale)]
         if away is not None:
             steers.append(Steer(source=USER, vectors=away, weights=-DISLIKES_COUNT * scale))
+        if text is not None and hears_text(self):
+            steers.append(heard_text(self, text, num=len(factors)))
+        elif text is not None:
+            by = SHIFTED * np.repeat(self.text_shift([text]), len(factors), axis=0)
+            shift = by if shift is None else shift + by
         return draw(self, steers, seeds=seeds, shift=shift, decode=decode, progress=progress)
 
     def continue_clips(

@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from ulrec.checkpoint import open_artefact, require_same
+from ulrec.conditioning.sources import TEXT
 from ulrec.data.ids import IdMap
 from ulrec.data.latents import LatentStore
 from ulrec.data.schema import ITEM_ID, RANK, SCORE
 from ulrec.errors import DataError
 from ulrec.features.open_clip import ClipModel
+from ulrec.pipeline.draw import Steer
 
-__all__ = ["Texts", "expected_shift"]
+if TYPE_CHECKING:
+    from ulrec.pipeline.pipeline import Pipeline
+
+__all__ = ["SHIFTED", "Texts", "expected_shift", "heard_text", "hears_text"]
 
 KIND = "text_features"
+HEARD, SHIFTED = 4.0, 1.0
+"""Guidance of a text that the base hears, and of one that it does not and is moved by: chosen on
+the emoji (examples/benchmarks/RESULTS.md)."""
 FILES = {"image": "images.npy", "text": "features.npy"}
 
 
@@ -138,3 +146,14 @@ def list_of(texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str) or not all(isinstance(t, str) and t.strip() for t in texts):
         raise DataError(f"texts have to be a list of texts that say something, got {texts!r}")
     return list(texts)
+
+
+def hears_text(pipeline: Pipeline) -> bool:
+    """Return whether the base was trained to hear texts."""
+    return TEXT in pipeline.conditioner.names
+
+
+def heard_text(pipeline: Pipeline, text: str, *, num: int) -> Steer:
+    """Return what a text says of ``num`` samples to a base that hears it."""
+    vectors = np.repeat(pipeline.encode_text([text]), num, axis=0)
+    return Steer(source=TEXT, vectors=vectors, weights=np.full(num, HEARD))
