@@ -191,10 +191,13 @@ def cost(pipeline: Pipeline, truth: pl.DataFrame, *, users: int, size: int, seed
     whole = values(found["full"], "ndcg", 10)
     for name in ("race", "gaussian"):
         gap = paired_bootstrap(values(found[name], "ndcg", 10), whole, seed=seed)
-        share = [value / whole.mean() for value in (gap.mean, gap.low, gap.high)]
+        relative = "undefined"
+        if whole.mean() > 0:
+            share = [value / whole.mean() for value in (gap.mean, gap.low, gap.high)]
+            relative = f"{share[0]:+.1%} [{share[1]:+.1%}, {share[2]:+.1%}]"
         print(
             f"NDCG@10 full {whole.mean():.4f}, {name} - full {interval(gap)}, "
-            f"relative {share[0]:+.1%} [{share[1]:+.1%}, {share[2]:+.1%}], {len(whole)} users"
+            f"relative {relative}, {len(whole)} users"
         )
     timing(pipeline, chosen[0], shortlists[0], config=config, full=full, seed=seed)
     pipeline.likelihood = LikelihoodConfig()
