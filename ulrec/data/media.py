@@ -92,7 +92,7 @@ class MediaStore:
     @property
     def shows_clips(self) -> bool:
         """Whether media have more than one frame."""
-        return self.media.shape[2] > 1
+        return bool(self.media.shape[2] > 1)
 
     def worded(self, text: str) -> str:
         """Say "clip" where a text says "picture" and clips are what there is."""
