@@ -38,8 +38,8 @@ CHANNELS = {
 def inflate_weights(module: nn.Module, component: Component) -> None:
     """Give a freshly built module the weights of one like it, for pictures or for clips.
 
-    Layers in time that the component lacks stay as they are: zero in what they add. So do what an
-    encoder answers in further channels of the latent, and what a network of latents does there.
+    Layers in time that the component lacks stay as they are: zero in what they add. In further
+    channels of the latent an encoder answers as it was built; all that hears them starts at zero.
 
     Raises
     ------
