@@ -116,8 +116,9 @@ def _phrasings(folder: Path, latents: LatentStore) -> NDArray[np.float32]:
     if not (folder / PHRASINGS).is_file():
         return own
     others = np.load(folder / PHRASINGS, mmap_mode="r", allow_pickle=False)
-    rows = features.items.rows(latents.items.ids)
-    return np.concatenate([own, np.asarray(others[:, rows], np.float32)])
+    rows = features.items.find(latents.items.ids)
+    said = np.where(rows[:, None] >= 0, others[:, rows], np.float32(0))
+    return np.concatenate([own, said])
 
 
 def _of_items(vectors: NDArray[np.float32], item_rows: NDArray[np.int64]) -> Vectors:
