@@ -234,6 +234,9 @@ def several_sources(bench: Bench, scale: float) -> None:
         raise SystemExit("this base hears users alone; set base.sources.category={} or others")
     names, labels, classifier = fit_categories(bench)
     train = bench.rows(**{SPLIT: TRAIN})
+    few = [n for w, n in enumerate(names) if (labels[train] == w).sum() < NUM_EXAMPLES]
+    if few:
+        raise SystemExit(f"{', '.join(few)}: fewer than {NUM_EXAMPLES} train items to ask with")
     wanted = rng.integers(len(names), size=len(bench.users))  # no matter what the user likes
     examples = [
         pipeline.latents.items[rng.choice(train[labels[train] == w], NUM_EXAMPLES, replace=False)]
