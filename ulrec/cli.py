@@ -145,6 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     rates.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     rates.add_argument("--samples", type=int, default=0, help="of a base, for gFD; 0 trains none")
     rates.add_argument("--out", type=Path, default=Path("runs/sweep"))
+    rates.add_argument(
+        "--beside", type=Path, nargs="+", default=[], metavar="OUT", help="other sweeps to draw"
+    )
     rates.set_defaults(handler=_sweep)
     tune = commands.add_parser(
         "tune-cf", help="choose hyper-parameters of collaborative filtering on validation"
@@ -283,7 +286,7 @@ def _sweep(options: argparse.Namespace) -> int:
         seeds=tuple(options.seeds),
         samples=options.samples,
     )
-    sys.stdout.write(f"{sweep(config, swept, options.out)}\n")
+    sys.stdout.write(f"{sweep(config, swept, options.out, beside=options.beside)}\n")
     sys.stdout.write(f"plot: {options.out / 'sweep.png'}\n")
     return EXIT_OK
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 from PIL import Image
 
 from ulrec.cli import main
 from ulrec.errors import ConfigError
-from ulrec.experiment.sweep import SweepConfig, sweep
+from ulrec.evaluation.rate_curve import BITS
+from ulrec.experiment.sweep import SweepConfig, _at_equal_bits, sweep
 
 ROOT = Path(__file__).parents[2]
 FEW = (
@@ -63,6 +65,29 @@ def test_what_is_found_is_kept(arguments, capsys):
     assert main(command) == 0
     assert {path: path.stat().st_mtime_ns for path in (out / "points").iterdir()} == points
     assert (out / "table.json").read_text() == table
+
+
+def test_another_sweep_stands_beside(arguments, capsys):
+    """Its PSNR at the same bits is the points' own, halfway between them the mean."""
+    command, out = arguments
+    assert main([*command, "--beside", str(out)]) == 0
+    assert f"PSNR of {out.name}" in capsys.readouterr().out
+    table = json.loads((out / "table.json").read_text())
+    assert [row[f"PSNR of {out.name}"] for row in table] == [row["PSNR"] for row in table]
+    bits, psnr = zip(*((row["bits/pixel"], row["PSNR"]) for row in table), strict=True)
+    between = pl.DataFrame({BITS: [sum(bits) / 2, bits[1] * 1.01]})
+    points = pl.DataFrame(json.loads((out / "points.json").read_text()))
+    assert _at_equal_bits(between, points) == [pytest.approx(sum(psnr) / 2), None]
+
+
+def test_only_a_sweep_of_the_same_pictures_stands_beside(arguments, tmp_path, capsys):
+    command, out = arguments
+    assert main([*command, "--beside", str(tmp_path)]) == 1
+    assert "expected the points of another sweep, there is no" in capsys.readouterr().err
+    points = json.loads((out / "points.json").read_text())
+    (tmp_path / "points.json").write_text(json.dumps([{**row, "n": 3} for row in points]))
+    assert main([*command, "--beside", str(tmp_path)]) == 1
+    assert "is over 3; sweep the same catalogue" in capsys.readouterr().err
 
 
 def test_what_cannot_be_swept_is_refused(make_config, tmp_path):

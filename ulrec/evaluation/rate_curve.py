@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -26,6 +26,7 @@ LOOK = {
     GAUSSIAN: (INK, "--", ""),
 }
 MARKERS = "ovP*X<>h"
+BESIDE = (ORANGE, VIOLET, GREEN, INK)
 HEIGHT = 3.2
 
 
@@ -62,7 +63,14 @@ def rate_baselines(
     return pl.DataFrame(rows, schema, orient="row"), missing
 
 
-def rate_png(points: pl.DataFrame, others: pl.DataFrame, *, series: str, label: str) -> bytes:
+def rate_png(
+    points: pl.DataFrame,
+    others: pl.DataFrame,
+    *,
+    series: str,
+    label: str,
+    beside: Mapping[str, pl.DataFrame] | None = None,
+) -> bytes:
     """Plot metrics over bits/pixel: PSNR with the baselines, one panel for each other metric.
 
     Parameters
@@ -76,6 +84,9 @@ def rate_png(points: pl.DataFrame, others: pl.DataFrame, *, series: str, label: 
         Column whose values share a marker, such as b_x.
     label
         Column written beside the points, such as c_lf.
+    beside
+        Points of other sweeps by name, drawn in colours of their own; a metric that only they have
+        is not drawn.
     """
     metrics = [c for c in points.columns if c not in (BITS, series, label)]
     metrics.sort(key=lambda name: name != PSNR)
@@ -85,6 +96,10 @@ def rate_png(points: pl.DataFrame, others: pl.DataFrame, *, series: str, label: 
             if metric == PSNR:
                 _draw_baselines(axis, others)
             _draw_points(axis, points, metric, series, label)
+            for number, (name, other) in enumerate((beside or {}).items()):
+                if metric in other.columns:
+                    colour = BESIDE[number % len(BESIDE)]
+                    _draw_points(axis, other, metric, series, label, colour, f"{name}: ")
             axis.set_title(metric)
             axis.set_xlabel("bits per pixel")
             axis.margins(x=0.1, y=0.12)
@@ -100,15 +115,25 @@ def _draw_baselines(axis: Axes, others: pl.DataFrame) -> None:
             axis.plot(x, y, line, color=colour, marker=marker, markersize=4, label=method)
 
 
-def _draw_points(axis: Axes, points: pl.DataFrame, metric: str, series: str, label: str) -> None:
+def _draw_points(
+    axis: Axes,
+    points: pl.DataFrame,
+    metric: str,
+    series: str,
+    label: str,
+    colour: str = BLUE,
+    name: str = "",
+) -> None:
     values = points[series].unique().sort().to_list()
     for number, value in enumerate(values):
         part = points.filter(pl.col(series) == value).sort(BITS)
         marker = MARKERS[number % len(MARKERS)]
         x, y = part[BITS].to_numpy(), part[metric].to_numpy()
-        axis.plot(x, y, linestyle="none", color=BLUE, marker=marker, label=f"{series} {value:g}")
+        axis.plot(
+            x, y, linestyle="none", color=colour, marker=marker, label=f"{name}{series} {value:g}"
+        )
         last = part.group_by(label).agg(pl.col(BITS).max(), pl.col(metric).first())
-        for name, at, height in last.select(label, BITS, metric).iter_rows():
+        for price, at, height in last.select(label, BITS, metric).iter_rows():
             axis.annotate(
-                f"{name:g}", (at, height), xytext=(4, 4), textcoords="offset points", fontsize=7
+                f"{price:g}", (at, height), xytext=(4, 4), textcoords="offset points", fontsize=7
             )

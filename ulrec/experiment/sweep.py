@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from ulrec.checkpoint import write_text
 from ulrec.config import digest, to_mapping
 from ulrec.data.media import MediaStore, to_uint8
-from ulrec.errors import ConfigError
+from ulrec.errors import ConfigError, DataError
 from ulrec.evaluation.cells import text_table
 from ulrec.evaluation.fidelity import frechet_distance, kid, psnr
 from ulrec.evaluation.protocol import METRIC_VERSION
@@ -73,11 +74,23 @@ class SweepConfig:
             raise ConfigError(f"samples have to be 0 (no base) or at least 2, got {self.samples}")
 
 
-def sweep(config: RunConfig, swept: SweepConfig, out: Path) -> str:
+def sweep(config: RunConfig, swept: SweepConfig, out: Path, *, beside: Sequence[Path] = ()) -> str:
     """Train and judge every point; writes points.json, table.json, table.txt and sweep.png.
 
     What is found of a (point, seed) is kept in ``out``/points and not found again; a training that
     was broken off goes on where it stopped.
+
+    Parameters
+    ----------
+    config
+        Of every run, but for c_lf, b_x and the seed.
+    swept
+        The points.
+    out
+        Folder of the runs and of what is found.
+    beside
+        Folders of other sweeps over the same media, such as that of the MSE decoder: drawn in the
+        same plot, and their PSNR at the points' bits, between their own, told in the table.
 
     Returns
     -------
@@ -88,12 +101,15 @@ def sweep(config: RunConfig, swept: SweepConfig, out: Path) -> str:
     ------
     ConfigError
         If the configuration takes its latents over instead of training them.
+    DataError
+        If a folder beside holds no sweep, or one over other pictures.
     """
     if config.latents.pretrained is not None:
         raise ConfigError(
             f"a sweep trains stage 1, the configuration takes '{config.latents.pretrained}' as it "
             "is; set latents.pretrained to null"
         )
+    others = {path.name: _read_beside(path) for path in beside}
     points = list(itertools.product(swept.loss_factors, swept.biases, swept.seeds))
     runs = [_run_of(config, out, *point) for point in points]
     paths = [_kept_in(out, run.config, swept.samples) for run in runs]
@@ -105,7 +121,15 @@ def sweep(config: RunConfig, swept: SweepConfig, out: Path) -> str:
             write_text(paths[n], json.dumps({**named, **found}, indent=1))
             bar.update(1)
     rows = pl.DataFrame([json.loads(path.read_text()) for path in paths])
-    return _present(rows, runs[0], out)
+    return _present(rows, runs[0], out, others)
+
+
+def _read_beside(folder: Path) -> pl.DataFrame:
+    """Return the points of another sweep."""
+    path = folder / "points.json"
+    if not path.is_file():
+        raise DataError(f"expected the points of another sweep, there is no {path}; make it first")
+    return pl.DataFrame(json.loads(path.read_text()))
 
 
 def _run_of(config: RunConfig, out: Path, loss_factor: float, bias: float, seed: int) -> Run:
@@ -143,16 +167,15 @@ def _measure(run: Run, samples: int) -> dict[str, float]:
     media = MediaStore.open(run.path("media"))
     train = train_rows(run, media.items)
     heldout = np.setdiff1d(np.arange(len(media)), train)
-    features = {rows: _features(media.media[at]) for rows, at in (("h", heldout), ("t", train))}
     real, made = np.asarray(media.media[heldout]), reconstruct_heldout(run, media)
     found = {**_rate(run, media, heldout), PSNR: float(psnr(real, made, data_range=255).mean())}
-    remade = _features(made)
-    found["rFD-efflite0"] = frechet_distance(remade, features["h"]).distance
-    found["KID-efflite0"] = _kid(remade, features["h"], run.config.seed)
+    remade, wanted = _features(made), _features(real)
+    found["rFD-efflite0"] = frechet_distance(remade, wanted).distance
+    found["KID-efflite0"] = _kid(remade, wanted, run.config.seed)
     if samples:
-        drawn = _features(_sampled(run, samples))
-        found["gFD-efflite0"] = frechet_distance(drawn, features["t"]).distance
-        found["gKID-efflite0"] = _kid(drawn, features["t"], run.config.seed)
+        drawn, wanted = _features(_sampled(run, samples)), _features(media.media[train])
+        found["gFD-efflite0"] = frechet_distance(drawn, wanted).distance
+        found["gKID-efflite0"] = _kid(drawn, wanted, run.config.seed)
     return {**found, "n": len(heldout)}
 
 
@@ -195,10 +218,10 @@ def _kid(made: NDArray[np.float32], real: NDArray[np.float32], seed: int) -> flo
     return kid(made, real, subset_size=size, num_subsets=1, seed=seed).full
 
 
-def _present(rows: pl.DataFrame, run: Run, out: Path) -> str:
-    """Write the points, the table over seeds and the plot; return the table and notes."""
+def _over_seeds(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the means over seeds, sorted by bits."""
     metrics = [c for c in rows.columns if c not in (LOSS_FACTOR, BIAS, SEED, "n")]
-    over_seeds = (
+    return (
         rows.group_by(LOSS_FACTOR, BIAS)
         .agg(
             pl.len().alias("seeds"),
@@ -207,7 +230,27 @@ def _present(rows: pl.DataFrame, run: Run, out: Path) -> str:
         )
         .sort(BITS)
     )
+
+
+def _at_equal_bits(over_seeds: pl.DataFrame, other: pl.DataFrame) -> list[float | None]:
+    """Return the PSNR of another sweep at the points' bits; none where it has no such rates."""
+    there = _over_seeds(other)
+    found = np.interp(over_seeds[BITS], there[BITS], there[PSNR], left=np.nan, right=np.nan)
+    return [None if np.isnan(value) else float(value) for value in found]
+
+
+def _present(rows: pl.DataFrame, run: Run, out: Path, beside: dict[str, pl.DataFrame]) -> str:
+    """Write the points, the table over seeds and the plot; return the table and notes."""
+    over_seeds = _over_seeds(rows)
     heldout, train = _pictures(run)
+    for name, other in beside.items():
+        if other["n"][0] != len(heldout):
+            raise DataError(
+                f"expected a sweep over the same {len(heldout)} held-out pictures, {name} is over "
+                f"{other['n'][0]}; sweep the same catalogue"
+            )
+        equal = pl.Series(f"PSNR of {name}", _at_equal_bits(over_seeds, other), pl.Float64)
+        over_seeds = over_seeds.with_columns(equal)
     rates = over_seeds[BITS].to_list()
     line = np.geomspace(min(rates), 4 * max(rates), RATES).tolist()
     others, missing = rate_baselines(heldout, train, [*rates, *line])
@@ -215,7 +258,6 @@ def _present(rows: pl.DataFrame, run: Run, out: Path) -> str:
         part = others.filter(pl.col("method") == method).unique("at")
         named = part.select(pl.col("at").alias(BITS), pl.col(PSNR).alias(f"PSNR of {method}"))
         over_seeds = over_seeds.join(named, on=BITS, how="left", maintain_order="left")
-    shown = rows.select(LOSS_FACTOR, BIAS, *metrics)
     notes = [
         f"{rows['n'][0]} held-out pictures; means over {rows[SEED].n_unique()} seeds; baselines at "
         "no more bits than the point's, files with their headers.",
@@ -225,7 +267,10 @@ def _present(rows: pl.DataFrame, run: Run, out: Path) -> str:
     write_text(out / "points.json", json.dumps(rows.to_dicts(), indent=1))
     write_text(out / "table.json", json.dumps(over_seeds.to_dicts(), indent=1))
     write_text(out / "table.txt", text + "\n")
-    (out / "sweep.png").write_bytes(rate_png(shown, others, series=BIAS, label=LOSS_FACTOR))
+    shown = rows.drop(SEED, "n")
+    also = {name: points.drop(SEED, "n") for name, points in beside.items()}
+    plot = rate_png(shown, others, series=BIAS, label=LOSS_FACTOR, beside=also)
+    (out / "sweep.png").write_bytes(plot)
     return text
 
 
