@@ -235,8 +235,9 @@ def _over_seeds(rows: pl.DataFrame) -> pl.DataFrame:
 def _at_equal_bits(over_seeds: pl.DataFrame, other: pl.DataFrame) -> list[float | None]:
     """Return the PSNR of another sweep at the points' bits; none where it has no such rates."""
     there = _over_seeds(other)
-    found = np.interp(over_seeds[BITS], there[BITS], there[PSNR], left=np.nan, right=np.nan)
-    return [None if np.isnan(value) else float(value) for value in found]
+    bits, psnrs = there[BITS].to_numpy(), there[PSNR].to_numpy()
+    found = np.interp(over_seeds[BITS].to_numpy(), bits, psnrs, left=np.nan, right=np.nan)
+    return [None if np.isnan(value) else value for value in found.tolist()]
 
 
 def _present(rows: pl.DataFrame, run: Run, out: Path, beside: dict[str, pl.DataFrame]) -> str:
