@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from ulrec.networks.transformer import (
     place_features,
     positions_of,
     rotary_angles,
+    turns_of,
 )
 
 TINY = TransformerConfig(width=16, depth=2, head_width=8)
@@ -202,6 +204,52 @@ def test_places_tell_tokens_apart_at_any_size():
     torch.testing.assert_close(finer, picture)
 
 
+def turned_by_hand(attention: Attention, x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    """Attention with its steps spelt out: pairs (i, i + half) of a head turn together."""
+    width, half = x.shape[-1], attention.head_width // 2
+    k, v = attention.to_kv(x).split(width, dim=-1)
+    q, k, v = (a.unflatten(-1, (-1, 2 * half)).transpose(1, 2) for a in (attention.to_q(x), k, v))
+    q, k = attention.norm_q(q), attention.norm_k(k)
+    cos, sin = angles.cos(), angles.sin()
+
+    def turn(a: torch.Tensor) -> torch.Tensor:
+        one, two = a.split(half, dim=-1)
+        return torch.cat([one * cos - two * sin, one * sin + two * cos], dim=-1)
+
+    weights = (turn(q) @ turn(k).mT / math.sqrt(2 * half)).softmax(-1)
+    return attention.out((weights @ v).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("num_heads", [1, 3])
+def test_attention_and_its_gradients_are_those_of_the_steps_spelt_out(num_heads):
+    torch.manual_seed(0)
+    attention = Attention(16 * num_heads, 16).double()
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(2, 6, 16 * num_heads, dtype=torch.float64, requires_grad=True)
+    angles = rotary_angles((1, 2, 3), 16).double()
+    wanted = [x, *attention.parameters()]
+    into = torch.randn(x.shape, dtype=torch.float64)
+    found = [attention(x, rotary=turns_of(angles)), turned_by_hand(attention, x, angles)]
+    torch.testing.assert_close(*found)
+    gradients = [torch.autograd.grad(out, wanted, into) for out in found]
+    torch.testing.assert_close(*gradients)
+
+
+def test_turned_attention_in_bfloat16_is_close_to_that_in_float32():
+    torch.manual_seed(0)
+    attention = Attention(32, 16)
+    torch.nn.init.normal_(attention.out.weight)
+    x, turns = torch.randn(2, 6, 32), turns_of(rotary_angles((1, 2, 3), 16))
+    exact = attention(x, rotary=turns)
+    with torch.autocast("cpu", torch.bfloat16):
+        under_autocast = attention(x, rotary=turns)
+    whole = attention.bfloat16()(x.bfloat16(), rotary=turns)
+    for rough in (under_autocast, whole):
+        assert rough.dtype == torch.bfloat16
+        assert (rough - exact).norm() < 0.02 * exact.norm()
+
+
 def test_rotary_dot_products_depend_on_the_offset_only():
     """The same content at shifted positions attends in the same way, in each axis."""
     torch.manual_seed(0)
@@ -212,13 +260,13 @@ def test_rotary_dot_products_depend_on_the_offset_only():
 
     def attend(frame: int, row: int, column: int) -> torch.Tensor:
         box = grid[frame : frame + 2, row : row + 2, column : column + 2].reshape(8, 16)
-        return attention(x, rotary=(box.cos(), box.sin()))
+        return attention(x, rotary=turns_of(box))
 
     reference = attend(0, 0, 0)
     for corner in [(3, 0, 0), (0, 4, 0), (0, 0, 5), (4, 5, 6)]:
         torch.testing.assert_close(attend(*corner), reference, atol=1e-6, rtol=0)
     stretched = grid[::3, :2, :2].reshape(8, 16)
-    other = attention(x, rotary=(stretched.cos(), stretched.sin()))
+    other = attention(x, rotary=turns_of(stretched))
     assert not torch.allclose(other, reference, atol=1e-3)
 
 
@@ -229,7 +277,7 @@ def test_rotary_rotation_keeps_lengths():
     torch.nn.init.eye_(attention.out.weight)
     x = torch.randn(1, 1, 16).expand(1, 6, 16)
     angles = rotary_angles((1, 2, 3), 16)
-    rotated = attention(x, rotary=(angles.cos(), angles.sin()))
+    rotated = attention(x, rotary=turns_of(angles))
     torch.testing.assert_close(rotated, attention(x), atol=1e-6, rtol=0)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 from ulrec.networks.layers import LogsnrEmbedding, fold_frames, unfold_frames, zero_init
@@ -24,6 +25,7 @@ __all__ = [
     "place_features",
     "positions_of",
     "rotary_angles",
+    "turns_of",
 ]
 
 Grid = tuple[int, int, int]
@@ -48,14 +50,14 @@ class Cond(NamedTuple):
 
 
 class Positions(NamedTuple):
-    """Cosine and sine of the rotary angles of tokens that attend to one another.
+    """Where tokens that attend to one another are: turns as unit complex numbers, (N, 1, 1, half).
 
     ``space`` is of all tokens of a row of the batch. Where rows are single frames, ``frames`` is of
     a place over the ``num_frames`` rows that are one clip.
     """
 
-    space: tuple[Tensor, Tensor]
-    frames: tuple[Tensor, Tensor] | None = None
+    space: Tensor
+    frames: Tensor | None = None
     num_frames: int = 1
 
 
@@ -154,16 +156,16 @@ def positions_of(
     grid: Grid, config: TransformerConfig, *, num_frames: int, device: torch.device
 ) -> Positions:
     """Return the positions of the tokens of a grid, (1, H, W) a row where ``config`` is axial."""
-    space = _turns(rotary_angles(grid, config.head_width), device)
+    space = turns_of(rotary_angles(grid, config.head_width)).to(device)
     if config.temporal == "joint":
         return Positions(space)
-    frames = rotary_angles((num_frames, 1, 1), config.head_width)
-    return Positions(space, _turns(frames, device), num_frames)
+    frames = turns_of(rotary_angles((num_frames, 1, 1), config.head_width)).to(device)
+    return Positions(space, frames, num_frames)
 
 
-def _turns(angles: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    angles = angles.to(device)
-    return angles.cos(), angles.sin()
+def turns_of(angles: Tensor) -> Tensor:
+    """Return unit complex numbers (N, 1, 1, head_width / 2) of angles (N, head_width / 2)."""
+    return torch.polar(torch.ones_like(angles), angles)[:, None, None]
 
 
 def place_features(grid: Grid, *, octaves: int = OCTAVES) -> Tensor:
@@ -181,10 +183,55 @@ def place_features(grid: Grid, *, octaves: int = OCTAVES) -> Tensor:
     return features.repeat(grid[0], 1)
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the pairs (i, i + half) of x (B, heads, N, head_width)."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+class _NormTurn(torch.autograd.Function):
+    """Queries, keys and values of projections: RMS norm, weights, and turns of neighbouring pairs.
+
+    What autograd makes of the same steps goes over memory twice as often.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, qkv: Tensor, weight: Tensor, turns: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Map qkv (B, N, 3, heads, d) under weight (2, 1, d) and unit numbers (N, 1, 1, d / 2)."""
+        x = qkv[:, :, :2]
+        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse = (size.square() / x.shape[-1] + torch.finfo(x.dtype).eps).rsqrt()
+        y = x * inverse
+        y *= weight
+        _pairs(y).mul_(turns)
+        ctx.save_for_backward(qkv, inverse, weight, turns)
+        return y[:, :, 0], y[:, :, 1], qkv[:, :, 2]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Turn back, and go through the norm: dx = r w g - x r^3 mean(x w g), r = 1 / rms."""
+        qkv, inverse, weight, turns = ctx.saved_tensors
+        out = torch.empty_like(qkv)
+        x, g = qkv[:, :, :2], out[:, :, :2]
+        for number, grad in enumerate(grads):
+            out[:, :, number] = grad
+        _pairs(g).mul_(turns.conj())
+        g *= inverse
+        along = g * x
+        heard = along.flatten(0, 1).sum(0).sum(1, keepdim=True)
+        along *= weight
+        g *= weight
+        g.addcmul_(x, along.mean(-1, keepdim=True) * inverse.square(), value=-1)
+        return out, heard, None
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """View neighbouring values as complex numbers."""
+    return torch.view_as_complex(rearrange(x, "... (p two) -> ... p two", two=2))
+
+
+def _pair_up(rows: Tensor, head_width: int) -> Tensor:
+    """Put the pairs (i, i + half) of every head beside each other, rows (heads head_width, ...).
+
+    A product of queries and keys does not change, and a pair is a complex number.
+    """
+    return rearrange(rows, "(h two p) ... -> (h p two) ...", two=2, p=head_width // 2)
 
 
 class Attention(nn.Module):
@@ -205,20 +252,36 @@ class Attention(nn.Module):
         *,
         context: Tensor | None = None,
         mask: Tensor | None = None,
-        rotary: tuple[Tensor, Tensor] | None = None,
+        rotary: Tensor | None = None,
     ) -> Tensor:
-        """Attend from x (B, N, width) to itself, or to context (B, M, E) where mask (B, M)."""
-        k, v = self.to_kv(x if context is None else context).chunk(2, dim=-1)
-        q, k, v = (
-            rearrange(a, "b n (h d) -> b h n d", d=self.head_width) for a in (self.to_q(x), k, v)
-        )
-        q, k = self.norm_q(q), self.norm_k(k)
-        if rotary is not None:
-            q, k = _rotate(q, *rotary), _rotate(k, *rotary)
+        """Attend from x (B, N, width) to itself, or to context (B, M, E) where mask (B, M).
+
+        ``rotary`` (N, 1, 1, head_width / 2) turns queries and keys of x itself.
+        """
+        if context is None and rotary is not None:
+            q, k, v = self._self_turned(x, rotary)
+        else:
+            k, v = self.to_kv(x if context is None else context).chunk(2, dim=-1)
+            heads = "b n (h d) -> b n h d"
+            q, k, v = (rearrange(a, heads, d=self.head_width) for a in (self.to_q(x), k, v))
+            q, k = self.norm_q(q), self.norm_k(k)
         allowed = None if mask is None else mask[:, None, None, :]
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         h = functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
         out: Tensor = self.out(rearrange(h, "b h n d -> b n (h d)"))
         return out
+
+    def _self_turned(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of x, (B, N, heads, head_width) each, in few passes."""
+        d = self.head_width
+        to_k, to_v = self.to_kv.weight.chunk(2)
+        weight = torch.cat([_pair_up(self.to_q.weight, d), _pair_up(to_k, d), to_v])
+        qkv = rearrange(functional.linear(x, weight), "b n (i h d) -> b n i h d", i=3, d=d)
+        norms = torch.stack([_pair_up(n.weight, d) for n in (self.norm_q, self.norm_k)])[:, None]
+        exact = torch.promote_types(qkv.dtype, torch.float32)
+        turned = _NormTurn.apply(qkv.to(exact), norms.to(exact), rotary)  # type: ignore[no-untyped-call]
+        q, k, v = (part.to(qkv.dtype) for part in turned)
+        return q, k, v
 
 
 class Block(nn.Module):
