@@ -98,6 +98,10 @@ def count(name: str, module: nn.Module, *inputs: Any) -> Cost:
             cost.attention += 4 * answer.numel() * heard.shape[1]  # q k and its product with v
             if context is None and answer.shape[1] not in cost.tokens:
                 cost.tokens.append(answer.shape[1])
+            if options.get("rotary") is not None:  # q, k and v are one product, not layers' answers
+                cost.projections += 3 * 2 * answer.numel() * answer.shape[-1]
+                cost.answers += 5 * answer.numel()  # all three, and q and k turned
+                cost.largest = max(cost.largest, 3 * answer.numel())
         if next(layer.children(), None) is None:
             cost.answers += answer.numel()
             cost.largest = max(cost.largest, answer.numel())
