@@ -26,7 +26,7 @@ LOOK = {
     GAUSSIAN: (INK, "--", ""),
 }
 MARKERS = "ovP*X<>h"
-BESIDE = (ORANGE, VIOLET, GREEN, INK)
+BESIDE = (INK, ORANGE, VIOLET, GREEN)
 HEIGHT = 3.2
 
 
