@@ -84,6 +84,8 @@ def test_only_a_sweep_of_the_same_pictures_stands_beside(arguments, tmp_path, ca
     command, out = arguments
     assert main([*command, "--beside", str(tmp_path)]) == 1
     assert "expected the points of another sweep, there is no" in capsys.readouterr().err
+    assert main([*command, "--beside", str(out), str(out)]) == 1
+    assert "told by their folders' names" in capsys.readouterr().err
     points = json.loads((out / "points.json").read_text())
     (tmp_path / "points.json").write_text(json.dumps([{**row, "n": 3} for row in points]))
     assert main([*command, "--beside", str(tmp_path)]) == 1

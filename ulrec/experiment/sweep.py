@@ -100,7 +100,8 @@ def sweep(config: RunConfig, swept: SweepConfig, out: Path, *, beside: Sequence[
     Raises
     ------
     ConfigError
-        If the configuration takes its latents over instead of training them.
+        If the configuration takes its latents over instead of training them, or two folders beside
+        have one name.
     DataError
         If a folder beside holds no sweep, or one over other pictures.
     """
@@ -109,7 +110,11 @@ def sweep(config: RunConfig, swept: SweepConfig, out: Path, *, beside: Sequence[
             f"a sweep trains stage 1, the configuration takes '{config.latents.pretrained}' as it "
             "is; set latents.pretrained to null"
         )
-    others = {path.name: _read_beside(path) for path in beside}
+    others = {path.resolve().name: _read_beside(path) for path in beside}
+    if len(others) < len(beside):
+        raise ConfigError(
+            f"sweeps beside are told by their folders' names, got {list(others)} twice"
+        )
     points = list(itertools.product(swept.loss_factors, swept.biases, swept.seeds))
     runs = [_run_of(config, out, *point) for point in points]
     paths = [_kept_in(out, run.config, swept.samples) for run in runs]
