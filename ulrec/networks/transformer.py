@@ -258,7 +258,9 @@ class Attention(nn.Module):
 
         ``rotary`` (N, 1, 1, head_width / 2) turns queries and keys of x itself.
         """
-        if context is None and rotary is not None:
+        if rotary is not None:
+            if context is not None:
+                raise ValueError("rotary turns what attends to itself; leave it out with a context")
             q, k, v = self._self_turned(x, rotary)
         else:
             k, v = self.to_kv(x if context is None else context).chunk(2, dim=-1)
