@@ -87,9 +87,20 @@ def test_only_a_sweep_of_the_same_pictures_stands_beside(arguments, tmp_path, ca
     assert main([*command, "--beside", str(out), str(out)]) == 1
     assert "told by their folders' names" in capsys.readouterr().err
     points = json.loads((out / "points.json").read_text())
-    (tmp_path / "points.json").write_text(json.dumps([{**row, "n": 3} for row in points]))
-    assert main([*command, "--beside", str(tmp_path)]) == 1
-    assert "is over 3; sweep the same catalogue" in capsys.readouterr().err
+    for other in ({"heldout": "0" * 16}, {}):
+        kept = [{key: row[key] for key in row if key != "heldout"} | other for row in points]
+        (tmp_path / "points.json").write_text(json.dumps(kept))
+        assert main([*command, "--beside", str(tmp_path)]) == 1
+        assert "sweep the same catalogue at the same size" in capsys.readouterr().err
+
+
+def test_other_pictures_are_noticed_before_any_training(arguments, tmp_path, capsys):
+    command, out = arguments
+    changes = {str(out): str(tmp_path / "new"), "data.max_items=60": "data.max_items=50"}
+    anew = [changes.get(part, part) for part in command]
+    assert main([*anew, "--beside", str(out)]) == 1
+    assert "sweep the same catalogue at the same size" in capsys.readouterr().err
+    assert not list((tmp_path / "new").glob("**/autoencoder"))
 
 
 def test_what_cannot_be_swept_is_refused(make_config, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import logging
@@ -41,6 +42,7 @@ __all__ = ["BIAS", "LOSS_FACTOR", "SweepConfig", "sweep"]
 logger = logging.getLogger(__name__)
 
 LOSS_FACTOR, BIAS, SEED = "c_lf", "b_x", "seed"
+JUDGED = "heldout"
 AT_ONCE = 64
 RATES = 8
 """Of the baselines' lines in the plot, beside the points' own."""
@@ -110,13 +112,9 @@ def sweep(config: RunConfig, swept: SweepConfig, out: Path, *, beside: Sequence[
             f"a sweep trains stage 1, the configuration takes '{config.latents.pretrained}' as it "
             "is; set latents.pretrained to null"
         )
-    others = {path.resolve().name: _read_beside(path) for path in beside}
-    if len(others) < len(beside):
-        raise ConfigError(
-            f"sweeps beside are told by their folders' names, got {list(others)} twice"
-        )
     points = list(itertools.product(swept.loss_factors, swept.biases, swept.seeds))
     runs = [_run_of(config, out, *point) for point in points]
+    others = _read_beside(beside, runs[0]) if beside else {}
     paths = [_kept_in(out, run.config, swept.samples) for run in runs]
     left = [n for n, path in enumerate(paths) if not path.is_file()]
     with tqdm(total=len(left), desc="sweep", unit="point", disable=None) as bar:
@@ -129,12 +127,28 @@ def sweep(config: RunConfig, swept: SweepConfig, out: Path, *, beside: Sequence[
     return _present(rows, runs[0], out, others)
 
 
-def _read_beside(folder: Path) -> pl.DataFrame:
-    """Return the points of another sweep."""
-    path = folder / "points.json"
-    if not path.is_file():
-        raise DataError(f"expected the points of another sweep, there is no {path}; make it first")
-    return pl.DataFrame(json.loads(path.read_text()))
+def _read_beside(folders: Sequence[Path], run: Run) -> dict[str, pl.DataFrame]:
+    """Return the points of other sweeps over the pictures that a run is judged by."""
+    _run_stages(run, ["prepare"])
+    heldout = _identity(_pictures(run)[0])
+    found: dict[str, pl.DataFrame] = {}
+    for folder in folders:
+        path, name = folder / "points.json", folder.resolve().name
+        if not path.is_file():
+            raise DataError(
+                f"expected the points of another sweep, there is no {path}; make it first"
+            )
+        if name in found:
+            raise ConfigError(f"sweeps beside are told by their folders' names, got {name} twice")
+        rows = json.loads(path.read_text())
+        if {row.get(JUDGED) for row in rows} != {heldout}:
+            raise DataError(
+                f"expected a sweep over the same held-out pictures, that of {folder} is over "
+                "others (or older than this version): sweep the same catalogue at the same size; "
+                "a sweep run again trains no point anew"
+            )
+        found[name] = pl.DataFrame(rows)
+    return found
 
 
 def _run_of(config: RunConfig, out: Path, loss_factor: float, bias: float, seed: int) -> Run:
@@ -155,6 +169,11 @@ def _run_of(config: RunConfig, out: Path, loss_factor: float, bias: float, seed:
     )
 
 
+def _run_stages(run: Run, names: Sequence[str]) -> None:
+    stages = [STAGES[name] for name in names]
+    run_stages(run, stages, report=lambda result: logger.info("%s: %s", run.folder, result.summary))
+
+
 def _kept_in(out: Path, config: RunConfig, samples: int) -> Path:
     """Return where what is found of a run is kept: by all that it depends on."""
     parts: list[Any] = [to_mapping(part) for part in (config.data, config.latents, config.evaluate)]
@@ -167,8 +186,7 @@ def _kept_in(out: Path, config: RunConfig, samples: int) -> Path:
 def _measure(run: Run, samples: int) -> dict[str, float]:
     """Train what a point takes and judge it on the held-out pictures."""
     names = ["prepare", "train-latents", "encode", *(["train-base"] if samples else [])]
-    stages = [STAGES[name] for name in names]
-    run_stages(run, stages, report=lambda result: logger.info("%s: %s", run.folder, result.summary))
+    _run_stages(run, names)
     media = MediaStore.open(run.path("media"))
     train = train_rows(run, media.items)
     heldout = np.setdiff1d(np.arange(len(media)), train)
@@ -225,7 +243,7 @@ def _kid(made: NDArray[np.float32], real: NDArray[np.float32], seed: int) -> flo
 
 def _over_seeds(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the means over seeds, sorted by bits."""
-    metrics = [c for c in rows.columns if c not in (LOSS_FACTOR, BIAS, SEED, "n")]
+    metrics = [c for c in rows.columns if c not in (LOSS_FACTOR, BIAS, SEED, JUDGED, "n")]
     return (
         rows.group_by(LOSS_FACTOR, BIAS)
         .agg(
@@ -250,11 +268,6 @@ def _present(rows: pl.DataFrame, run: Run, out: Path, beside: dict[str, pl.DataF
     over_seeds = _over_seeds(rows)
     heldout, train = _pictures(run)
     for name, other in beside.items():
-        if other["n"][0] != len(heldout):
-            raise DataError(
-                f"expected a sweep over the same {len(heldout)} held-out pictures, {name} is over "
-                f"{other['n'][0]}; sweep the same catalogue"
-            )
         equal = pl.Series(f"PSNR of {name}", _at_equal_bits(over_seeds, other), pl.Float64)
         over_seeds = over_seeds.with_columns(equal)
     rates = over_seeds[BITS].to_list()
@@ -270,11 +283,12 @@ def _present(rows: pl.DataFrame, run: Run, out: Path, beside: dict[str, pl.DataF
         *(text for text in missing if any(f"at {rate:.3g}:" in text for rate in rates)),
     ]
     text = "\n".join([text_table(over_seeds), *notes])
-    write_text(out / "points.json", json.dumps(rows.to_dicts(), indent=1))
+    judged = rows.with_columns(pl.lit(_identity(heldout)).alias(JUDGED))
+    write_text(out / "points.json", json.dumps(judged.to_dicts(), indent=1))
     write_text(out / "table.json", json.dumps(over_seeds.to_dicts(), indent=1))
     write_text(out / "table.txt", text + "\n")
     shown = rows.drop(SEED, "n")
-    also = {name: points.drop(SEED, "n") for name, points in beside.items()}
+    also = {name: points.drop(SEED, "n", JUDGED) for name, points in beside.items()}
     plot = rate_png(shown, others, series=BIAS, label=LOSS_FACTOR, beside=also)
     (out / "sweep.png").write_bytes(plot)
     return text
@@ -286,3 +300,7 @@ def _pictures(run: Run) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     train = train_rows(run, media.items)
     heldout = np.setdiff1d(np.arange(len(media)), train)
     return np.asarray(media.media[heldout]), np.asarray(media.media[train])
+
+
+def _identity(media: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(media.tobytes()).hexdigest()[:16]
