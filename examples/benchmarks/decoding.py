@@ -166,9 +166,11 @@ def main() -> None:
             for name in options.search_samplers:
                 found = search(train, name, num_steps)
                 settings[f"{name} {num_steps} at {found.levels}"] = found
-    heldout = emoji("heldout", options.num)
-    extra = emoji("train", max(0, options.num - len(heldout)))
-    bench = Bench(np.concatenate([heldout, extra]) if len(extra) else heldout)
+    pictures = emoji("heldout", options.num)
+    if len(pictures) < options.num:
+        extra = emoji("train", options.num - len(pictures))
+        pictures = np.concatenate([pictures, extra])
+    bench = Bench(pictures)
     rows = []
     for name, sampler in settings.items():
         rows.append({"sampler": name, **bench.judge(sampler)})
