@@ -27,7 +27,6 @@ from generative import (
     Bench,
     Draw,
     Pictures,
-    Plan,
     decode,
     features_of,
     kept,
@@ -102,8 +101,8 @@ def measure(
 ) -> dict[str, float]:
     """Train a variant and judge it."""
     start = time.monotonic()
-    plan = Plan(stage_one=config.latents.model, base=None)
-    model = train_stage_one(plan, bench.train, folder / "stage-1", settings, seed)
+    stage_one = config.latents.model
+    model = train_stage_one(stage_one, bench.train, folder / "stage-1", settings, seed)
     trained = time.monotonic() - start
     return {**judge(model, bench, draw, folder), "training s": trained}
 

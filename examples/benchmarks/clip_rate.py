@@ -37,7 +37,12 @@ PLACED = (3.0, 5.5, 8.0)
 
 @torch.no_grad()
 def coded(
-    autoencoder: Autoencoder, prior: Prior, x: np.ndarray, *, logsnr: float, options: object
+    autoencoder: Autoencoder,
+    prior: Prior,
+    x: np.ndarray,
+    *,
+    logsnr: float,
+    options: argparse.Namespace,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return bits per pixel and mean square error of media in [-1, 1], coded at a noise level."""
     exact = autoencoder.config.logsnr_z0

@@ -23,6 +23,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from torch import Tensor
 
 from ulrec.config import load_config
 from ulrec.data.clips import decode_clip
-from ulrec.data.encode import encode_frames
+from ulrec.data.encode import FileKind, encode_frames
 from ulrec.data.pictures import MediaConfig
 from ulrec.experiment.config import RunConfig
 from ulrec.models.unified import Unified
@@ -44,13 +45,18 @@ FPS = 25
 ROOT = Path(__file__).parents[2]
 
 
-def make_clip(kind: str, *, height: int, width: int, num_frames: int, seed: int) -> bytes:
+def make_clip(kind: FileKind, *, height: int, width: int, num_frames: int, seed: int) -> bytes:
     """Return a clip of coarse noise that drifts: neither still nor incompressible."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 8 + num_frames, width // 8, 3), dtype=np.uint8)
     picture = coarse.repeat(8, axis=0).repeat(8, axis=1)
     frames = np.stack([picture[i : i + height, :width] for i in range(num_frames)])
     return encode_frames(frames, kind=kind, fps=FPS)
+
+
+def ours(data: bytes, config: MediaConfig) -> Bytes:
+    """Decode as ulrec does."""
+    return decode_clip(data, config).media
 
 
 def naive(data: bytes, kind: str, config: MediaConfig) -> Bytes:
@@ -87,8 +93,8 @@ def measure_decode(options: argparse.Namespace) -> list[dict[str, object]]:
             shape = {"height": height, "width": width, "num_frames": int(options.seconds * FPS)}
             clips = [make_clip(kind, **shape, seed=seed) for seed in range(options.count)]
             ways: dict[str, Callable[[bytes], Bytes]] = {
-                "ulrec": lambda data, config=cropped: decode_clip(data, config).media,
-                "naive": lambda data, kind=kind, config=config: naive(data, kind, config),
+                "ulrec": partial(ours, config=cropped),
+                "naive": partial(naive, kind=kind, config=config),
             }
             best = dict.fromkeys(ways, float("inf"))
             for _ in range(options.repeats):

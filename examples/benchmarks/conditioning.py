@@ -36,7 +36,7 @@ from ulrec.config import load_config
 from ulrec.data.ids import IdMap
 from ulrec.data.schema import ARM, CATEGORY, CONCEPT, HELDOUT, ITEM_ID, SPLIT, TRAIN, USER_ID
 from ulrec.data.simulate import SimulatedWorld
-from ulrec.evaluation.classification import accuracy, choose_penalty, fit_classifier
+from ulrec.evaluation.classification import Classifier, accuracy, choose_penalty, fit_classifier
 from ulrec.evaluation.fidelity import kid
 from ulrec.evaluation.personalization import Generated, control_lift, shuffled_lift
 from ulrec.evaluation.statistics import (
@@ -54,6 +54,7 @@ from ulrec.features.efflite0 import EffLite0
 from ulrec.features.extract import extract_features
 from ulrec.pipeline import Taste, load_interactions, sample_seeds
 from ulrec.pipeline.draw import Steer, draw
+from ulrec.pipeline.taste import Guidance
 
 NUM_EXAMPLES = 5
 
@@ -71,16 +72,17 @@ class Bench:
     seed: int
 
     @property
-    def ids(self) -> list:
+    def ids(self) -> list[str] | list[int]:
         """The users' ids."""
-        return self.pipeline.factors.users[self.users].tolist()
+        ids: list[str] | list[int] = self.pipeline.factors.users[self.users].tolist()
+        return ids
 
     def rows(self, **where: str) -> np.ndarray:
         """Return rows of the catalogue's items where a column has a value."""
         chosen = self.pipeline.items.filter(**where)[ITEM_ID].to_list()
         return self.pipeline.latents.items.rows(chosen)
 
-    def draw(self, tastes: list[Taste], guidance: float | dict) -> np.ndarray:
+    def draw(self, tastes: list[Taste], guidance: Guidance) -> np.ndarray:
         """Return features of a picture for each taste; those of one user have one seed."""
         seeds = sample_seeds(self.seed, self.users, np.zeros_like(self.users))
         made = self.pipeline.generate_taste(tastes, guidance=guidance, seeds=seeds)
@@ -101,7 +103,8 @@ class Bench:
             place = IdMap(samples.filter(pl.col(ARM) == name)[USER_ID].to_list()).find(self.ids)
             if (place >= 0).all():
                 stored = np.load(self.run.path("features") / "generated.npy")
-                return stored[(samples[ARM] == name).to_numpy()][place]
+                drawn: np.ndarray = stored[(samples[ARM] == name).to_numpy()][place]
+                return drawn
         tastes = [Taste(users=[user]) for user in self.ids]
         return self.draw(tastes, self.guidance if name == "user" else 0.0)
 
@@ -276,7 +279,7 @@ def _history(pipeline: Pipeline, user: int) -> np.ndarray:
     return pipeline.factors.items[pipeline.interactions.history(user)]
 
 
-def fit_categories(bench: Bench) -> tuple:
+def fit_categories(bench: Bench) -> tuple[list[str], np.ndarray, Classifier]:
     """Return category names, the label of each item, and a classifier of train pictures."""
     items = bench.pipeline.items
     names = sorted(items[CATEGORY].unique().to_list())

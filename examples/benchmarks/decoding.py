@@ -10,6 +10,7 @@ coordinates, for the least KID among those whose PSNR is not 0.3 dB under that o
 """
 
 import argparse
+import dataclasses
 import json
 import time
 from dataclasses import dataclass
@@ -115,11 +116,11 @@ def emoji(split: str, num: int) -> NDArray[np.uint8]:
     return np.stack([read_picture(images[int(i)], config).media for i in chosen])
 
 
-def search(bench: Bench, name: str, num_steps: int) -> SamplerConfig:
-    """Place the levels by coordinates, from an even grid's, on the bench's pictures."""
+def search(bench: Bench, sampler: SamplerConfig) -> SamplerConfig:
+    """Place a sampler's levels by coordinates, from an even grid's, on the bench's pictures."""
     floor = bench.judge(REFERENCE)["PSNR"] - WITHIN_DB
     schedule = bench.autoencoder.config.schedule_x
-    even = schedule.logsnr(torch.linspace(1, 0, num_steps + 1, dtype=torch.float64))[1:-1]
+    even = schedule.logsnr(torch.linspace(1, 0, sampler.num_steps + 1, dtype=torch.float64))[1:-1]
     best, least = [round(float(level), 2) for level in even], np.inf
     tried: dict[tuple[float, ...], float] = {}
 
@@ -129,10 +130,9 @@ def search(bench: Bench, name: str, num_steps: int) -> SamplerConfig:
         if any(a >= b for a, b in pairwise(ends)):
             return np.inf
         if key not in tried:
-            sampler = SamplerConfig(name=name, num_steps=num_steps, levels=key)
-            found = bench.judge(sampler)
+            found = bench.judge(dataclasses.replace(sampler, levels=key))
             tried[key] = found["KID-efflite0"] if found["PSNR"] >= floor else np.inf
-            print(json.dumps({"sampler": name, "levels": key, **found}), flush=True)
+            print(json.dumps({"sampler": sampler.name, "levels": key, **found}), flush=True)
         return tried[key]
 
     least = cost(best)
@@ -146,7 +146,7 @@ def search(bench: Bench, name: str, num_steps: int) -> SamplerConfig:
                     levels[index] = round(levels[index] + by, 2)
                     if cost(levels) < least:
                         best, least, moved = levels, cost(levels), True
-    return SamplerConfig(name=name, num_steps=num_steps, levels=tuple(best))
+    return dataclasses.replace(sampler, levels=tuple(best))
 
 
 def main() -> None:
@@ -164,7 +164,7 @@ def main() -> None:
         train = Bench(emoji("train", options.search_num))
         for num_steps in options.search:
             for name in options.search_samplers:
-                found = search(train, name, num_steps)
+                found = search(train, SamplerConfig(name=name, num_steps=num_steps))
                 settings[f"{name} {num_steps} at {found.levels}"] = found
     pictures = emoji("heldout", options.num)
     if len(pictures) < options.num:

@@ -113,7 +113,7 @@ class ClipTask(Task):
 
     def __init__(self, model: nn.Module, **settings: Any) -> None:
         super().__init__(**settings)
-        self.model = model
+        self.model: Any = model  # of open_clip, which has no types
         self.contrast = import_open_clip().ClipLoss().forward  # bound: no model to be averaged
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
@@ -121,7 +121,7 @@ class ClipTask(Task):
         x, tokens = batch
         image = self.model.encode_image(x, normalize=True)
         text = self.model.encode_text(tokens, normalize=True)
-        loss = self.contrast(image, text, self.model.logit_scale.exp().clamp(max=100))
+        loss: Tensor = self.contrast(image, text, self.model.logit_scale.exp().clamp(max=100))
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -230,7 +230,8 @@ def _colour_and_kind(model: ClipModel, images: np.ndarray, items: Sequence[Descr
 
 def _unit(vectors: Sequence[np.ndarray]) -> np.ndarray:
     stacked = np.stack(vectors)
-    return stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
+    units: np.ndarray = stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
+    return units
 
 
 def main() -> None:

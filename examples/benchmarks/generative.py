@@ -20,13 +20,14 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ulrec.checkpoint import write_text
@@ -74,7 +75,7 @@ class Plan:
                 shapes = model.config.autoencoder
                 x, z = (torch.zeros(1, *s) for s in (shapes.media_shape, shapes.latent_shape))
                 level = torch.zeros(1)
-                told = model.autoencoder.decoder.from_z[0].in_channels
+                told = cast("nn.Conv2d", model.autoencoder.decoder.from_z[0]).in_channels
                 heard = z.new_zeros(1, told, *z.shape[2:])
                 encoding = count("encoder", model.autoencoder.encoder, x).flops
                 first = TRAINING * (
@@ -85,9 +86,8 @@ class Plan:
             if self.base is not None:
                 z = torch.zeros(1, *self.base.latent_shape)
                 tokens = UserConditionerConfig().num_tokens
-                width = self.base.network.cond_width
                 mask = torch.ones(1, tokens, dtype=torch.bool)
-                cond = Cond(torch.zeros(1, tokens, width), mask)
+                cond = Cond(torch.zeros(1, tokens, cond_width(self.base)), mask)
                 network = Base(self.base).network
                 second = TRAINING * count("base", network, z, torch.zeros(1), cond).flops
         return first, second, encoding
@@ -170,21 +170,34 @@ def steps_of(
 
 
 def train_stage_one(
-    plan: Plan, train: Pictures, folder: Path, settings: FitConfig, seed: int
+    config: UnifiedConfig | SingleStageConfig,
+    train: Pictures,
+    folder: Path,
+    settings: FitConfig,
+    seed: int,
 ) -> Unified:
     """Train stage 1, or the one stage."""
     torch.manual_seed(seed)
-    model = build(plan.stage_one)
+    model = build(config)
     task = UnifiedTask(model, optimiser=settings.optimiser, num_steps=settings.num_steps, seed=seed)
     rows = np.arange(len(train.media))
     source = media_source(train.read_rows, rows, augment=AugmentConfig())
-    return fit(
+    trained = fit(
         task, source, num_samples=len(rows), config=settings, folder=folder, title=folder.name
-    )["model"]
+    )
+    return cast("Unified", trained["model"])
+
+
+def cond_width(config: BaseConfig) -> int:
+    """Return the width of the tokens that a base is told the class by."""
+    width = config.network.cond_width
+    if width is None:
+        raise ValueError("a base that is told the class needs network.cond_width, got None")
+    return width
 
 
 def train_base(
-    plan: Plan,
+    config: BaseConfig,
     z: NDArray[np.float32],
     labels: NDArray[np.int64],
     folder: Path,
@@ -193,10 +206,10 @@ def train_base(
 ) -> tuple[Base, UserConditioner]:
     """Train a base that is told the class: its factor is one of ten ones."""
     torch.manual_seed(seed + 1)
-    width = plan.base.network.cond_width
-    classes = UserConditioner(UserConditionerConfig(num_factors=CLASSES, width=width))
+    told = UserConditionerConfig(num_factors=CLASSES, width=cond_width(config))
+    classes = UserConditioner(told)
     task = BaseTask(
-        Base(plan.base),
+        Base(config),
         classes,
         optimiser=settings.optimiser,
         num_steps=settings.num_steps,
@@ -207,7 +220,7 @@ def train_base(
     trained = fit(
         task, source, num_samples=len(z), config=settings, folder=folder, title=folder.name
     )
-    return trained["model"], trained["conditioner"]
+    return cast("Base", trained["model"]), cast("UserConditioner", trained["conditioner"])
 
 
 @torch.no_grad()
@@ -236,10 +249,7 @@ class Draw:
         batches = np.array_split(np.arange(self.num), -(-self.num // AT_ONCE))
         for rows in tqdm(batches, desc="samples", unit="batch", disable=None):
             seeds = rows.tolist()
-            if base is None:
-                shape = model.config.autoencoder.latent_shape
-                z = model.prior.sample(shape, seeds=seeds, sampler=self.sampler)
-            else:
+            if base is not None:
                 z = base[0].sample(
                     base[1](torch.eye(CLASSES)[torch.from_numpy(labels[rows])]),
                     seeds=seeds,
@@ -247,6 +257,11 @@ class Draw:
                     guidance=self.guidance,
                     sampler=self.sampler,
                 )
+            elif model is not None:
+                shape = model.config.autoencoder.latent_shape
+                z = model.prior.sample(shape, seeds=seeds, sampler=self.sampler)
+            else:
+                raise ValueError("samples are of a model or a base, got neither; give one of them")
             x = z.x_hat.clamp(-1, 1)
             if model is not None:
                 x = decode(model, z.x_0, seeds, self.decoder)
@@ -339,16 +354,17 @@ def measure(
 ) -> dict[str, float]:
     """Train a variant and judge what it draws."""
     first, second, encoding = plan.costs()
-    spent, found = 0, {}
+    spent = 0
+    found: dict[str, float] = {}
     model = base = None
     if plan.stage_one is not None:
-        model = train_stage_one(plan, bench.train, folder / "stage-1", fits[0], seed)
+        model = train_stage_one(plan.stage_one, bench.train, folder / "stage-1", fits[0], seed)
         spent += fits[0].num_steps * fits[0].batch_size * first
         found |= {"steps 1": fits[0].num_steps, **reconstruction(model, bench.test)}
     if plan.base is not None:
         rows = np.arange(len(bench.train.media))
         z = bench.train.read_rows(rows) if model is None else encoded(model, bench.train)
-        base = train_base(plan, z, bench.train.labels, folder / "stage-2", fits[1], seed)
+        base = train_base(plan.base, z, bench.train.labels, folder / "stage-2", fits[1], seed)
         spent += fits[1].num_steps * fits[1].batch_size * second + encoding * len(z)
         found |= {"steps 2": fits[1].num_steps}
     media, labels = draw(model, base)
@@ -365,7 +381,7 @@ def kept(
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps({**named, **find(folder)}))
-    row = json.loads(path.read_text())
+    row: dict[str, object] = json.loads(path.read_text())
     print(json.dumps(row), flush=True)
     return row
 
@@ -430,10 +446,10 @@ def main() -> None:
     chosen = options.variants or list(known)
     if unknown := set(chosen) - known.keys():
         raise SystemExit(f"no variant {sorted(unknown)}; there are {list(known)}")
-    splits = [
+    train, test = (
         Pictures.read(options.data / f"{n}.parquet", options.limit) for n in ("train", "test")
-    ]
-    bench = Bench.of(*splits, options.out, num_reference=options.reference)
+    )
+    bench = Bench.of(train, test, options.out, num_reference=options.reference)
     draw = Draw(
         num=options.samples,
         sampler=config.generate.sampler,
@@ -442,18 +458,18 @@ def main() -> None:
     )
     fits = config.latents.fit, config.base.unconditional
     real = bench.judge(bench.test_features[: options.samples], None)
-    rows = [{"variant": "real test pictures", "seed": None, **real}]
+    rows: list[dict[str, object]] = [{"variant": "real test pictures", "seed": None, **real}]
     for seed in options.seeds:
         for variant in chosen:
             plan = known[variant]
             steps = steps_of(plan, known[UL], fits, options)
-            planned = tuple(
+            first, second = (
                 dataclasses.replace(f, num_steps=max(1, n), num_grids=0)
                 for f, n in zip(fits, steps, strict=True)
             )
-            parts = [to_mapping(part) for part in (plan, draw, *planned)]
+            parts = [to_mapping(part) for part in (plan, draw, first, second)]
             key = digest([variant, seed, options.limit, options.reference, parts])
-            find = functools.partial(measure, plan, planned, bench, draw, seed=seed)
+            find = functools.partial(measure, plan, (first, second), bench, draw, seed=seed)
             rows.append(kept(options.out, key, {"variant": variant, "seed": seed}, find))
     table = table_of(rows)
     print(text_table(table))

@@ -21,6 +21,7 @@ import numpy as np
 from scipy import sparse
 
 from ulrec import Pipeline
+from ulrec.cf.base import FactorModel
 from ulrec.config import load_config
 from ulrec.data.schema import ITEM_ID, SPLIT, TRAIN
 from ulrec.evaluation.fidelity import kid
@@ -61,8 +62,14 @@ class Bench:
         ones = np.ones(len(indices), np.float32)
         shape = (len(self.users), likes.num_items)
         histories = sparse.csr_matrix((ones, indices, indptr), shape=shape)
+        recommender = self.pipeline.recommender
+        if not isinstance(recommender, FactorModel):
+            raise SystemExit(
+                f"histories have to be folded in, which {type(recommender).__name__} cannot; "
+                "take a run of als, lmf or ease"
+            )
         media, _ = self.pipeline.generate_for(
-            self.pipeline.recommender.fold_in(histories),
+            recommender.fold_in(histories),
             seeds=sample_seeds(self.seed, self.users, np.zeros_like(self.users)),
             guidance=guidance,
         )
@@ -82,8 +89,8 @@ class Bench:
 
     def lifts(self, features: np.ndarray, nobody: np.ndarray, later: Taste) -> np.ndarray:
         """Return the control_lift over nobody's pictures of each user."""
-        arms = (Generated(features=f, user_idx=self.users) for f in (features, nobody))
-        return control_lift(*arms, later, arm="null", seed=0, num_permutations=1).values
+        own, control = (Generated(features=f, user_idx=self.users) for f in (features, nobody))
+        return control_lift(own, control, later, arm="null", seed=0, num_permutations=1).values
 
     def kid(self, features: np.ndarray) -> float:
         """Return the KID to the train pictures."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +25,19 @@ from ulrec.checkpoint import open_artefact
 from ulrec.diffusion.weighting import Weighting
 from ulrec.evaluation.ranking import evaluate_ranking
 from ulrec.evaluation.slices import history_slices, summarize_slices
-from ulrec.evaluation.statistics import bootstrap_mean, paired_bootstrap
+from ulrec.evaluation.statistics import Interval, bootstrap_mean, paired_bootstrap
 from ulrec.models.likelihood import LogRatio, LogRatioConfig, fitted_proposal
 from ulrec.pipeline.ranking import LikelihoodConfig, conditions, log_ratio_of
 
+Id = str | int
 MODELS = ("als", "bpr", "ease", "item_item", "popularity", "random")
 FIGURES = (("recall", 20), ("ndcg", 10))
 TOP = 20
 
 
-def interval(found: object) -> str:
+def interval(found: Interval) -> str:
     """Return a mean with its interval."""
-    return f"{found.mean:.4f} [{found.low:.4f}, {found.high:.4f}]"  # type: ignore[attr-defined]
+    return f"{found.mean:.4f} [{found.low:.4f}, {found.high:.4f}]"
 
 
 def judged(table: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
@@ -142,10 +144,12 @@ def cold(pipeline: Pipeline, truth: pl.DataFrame, *, seed: int, law_users: int) 
     say({name: judged(t, own) for name, t in every.items()}, against="random", seed=seed)
 
 
-def _shuffled(users: list, items: list, order: object) -> pl.DataFrame:
+def _shuffled(
+    users: Sequence[Id], items: Sequence[Id], order: Callable[[], np.ndarray]
+) -> pl.DataFrame:
     parts = []
     for user in users:
-        chosen = [items[i] for i in order()[:TOP]]  # type: ignore[operator]
+        chosen = [items[i] for i in order()[:TOP]]
         ranks = np.arange(1, len(chosen) + 1)
         parts.append(
             pl.DataFrame(
@@ -225,28 +229,28 @@ def proposal(pipeline: Pipeline, *, users: int, items: int, seed: int) -> None:
 
 
 def _shortlist(
-    pipeline: Pipeline, truth: pl.DataFrame, user: object, *, size: int, rng: np.random.Generator
-) -> list:
+    pipeline: Pipeline, truth: pl.DataFrame, user: Id, *, size: int, rng: np.random.Generator
+) -> list[Id]:
     """Return what the user liked later and other unseen items, ``size`` in all."""
     known = pipeline.interactions
     liked = known.items.rows(truth.filter(pl.col("user_id") == user)["item_id"].to_list())
     seen = known.history(int(known.users.rows([user])[0]))
     others = np.setdiff1d(np.arange(known.num_items), np.concatenate([seen, liked]))
     rows = np.concatenate([liked, rng.permutation(others)])[:size]
-    return known.items[np.sort(rows)].tolist()
+    items: list[Id] = known.items[np.sort(rows)].tolist()
+    return items
 
 
 def timing(
     pipeline: Pipeline,
-    user: object,
-    items: list,
+    user: Id,
+    items: Sequence[Id],
     *,
     config: LogRatioConfig,
     full: LogRatioConfig,
     seed: int,
 ) -> None:
     """Time one shortlist three ways; the naive loop evaluates one item at one level at a time."""
-    ask = {"k": 10, "by": "likelihood", "candidates": items, "seed": seed}
     seconds = {}
     for name, likelihood in (
         ("gaussian law", LikelihoodConfig()),
@@ -255,9 +259,10 @@ def timing(
     ):
         pipeline.likelihood, pipeline.ratios.base = likelihood, None
         start, busy = time.perf_counter(), time.process_time()
-        pipeline.recommend([user], **ask)
+        pipeline.recommend([user], k=10, by="likelihood", candidates=items, seed=seed)
         seconds[name] = (time.perf_counter() - start, time.process_time() - busy)
-    ratio, start, busy = pipeline.ratios.base, time.perf_counter(), time.process_time()
+    ratio = log_ratio_of(pipeline)
+    start, busy = time.perf_counter(), time.process_time()
     naive(pipeline, ratio, user, items)
     seconds["naive loop"] = (time.perf_counter() - start, time.process_time() - busy)
     for name, (wall, cpu) in seconds.items():
@@ -265,7 +270,7 @@ def timing(
 
 
 @torch.no_grad()
-def naive(pipeline: Pipeline, ratio: LogRatio, user: object, items: list) -> list[float]:
+def naive(pipeline: Pipeline, ratio: LogRatio, user: Id, items: Sequence[Id]) -> list[float]:
     """Return r of each item from the base's own loss, drawing noises anew for each of them."""
     cond = conditions(pipeline, pipeline.factors.users.rows([user]))
     null = pipeline.conditioner.null(1)

@@ -17,6 +17,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -34,7 +35,7 @@ SHORTEST, LONGEST = 100, 1600
 CANVAS = 2304 + LONGEST
 BAD_EVERY = 100
 KINDS = {"jpg": 0.70, "png": 0.15, "webp": 0.10, "gif": 0.03, "bmp": 0.02}
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "jpg": {"format": "JPEG", "quality": 88},
     "png": {"format": "PNG", "compress_level": 4},
     "webp": {"format": "WEBP", "quality": 82, "method": 1},
@@ -173,7 +174,7 @@ def main() -> None:
         f"{len(files)} pictures, {len(bad)} corrupt, {total / 1e6:.0f} MB; {os.cpu_count()} cores"
     )
 
-    rows = []
+    rows, ratios = [], []
     for _ in range(options.repeats):
         stages = options.folder / "runs"
         shutil.rmtree(stages, ignore_errors=True)  # or prepare would be up to date
@@ -185,10 +186,11 @@ def main() -> None:
         store = MediaStore.open(stages / config.name / "media")
         listed = {entry.item_id for entry in store.quarantine}
         wall_s = init.wall_s + prepare.wall_s
+        ratios.append(by_pillow.wall_s / wall_s)
         row = {
             "plain_per_s": len(files) / by_pillow.wall_s,
             "ulrec_per_s": len(files) / wall_s,
-            "ratio": by_pillow.wall_s / wall_s,
+            "ratio": ratios[-1],
             "cpu_ratio": by_pillow.cpu_s / (init.cpu_s + prepare.cpu_s),
             "plain": dataclasses.asdict(by_pillow),
             "init": dataclasses.asdict(init),
@@ -201,7 +203,7 @@ def main() -> None:
         rows.append(row)
         print(json.dumps(row), flush=True)
     assert all(not row["corrupt_not_listed"] and not row["listed_though_good"] for row in rows)
-    print(f"ratio {min(row['ratio'] for row in rows):.2f} at least")
+    print(f"ratio {min(ratios):.2f} at least")
 
 
 if __name__ == "__main__":

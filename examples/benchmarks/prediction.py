@@ -66,13 +66,17 @@ def main() -> None:
     given = pipeline.base.config.given_frames
     drawn = []
     with tqdm(total=options.samples * len(real), desc="predict", unit="clip", disable=None) as bar:
+
+        def advance(num: int) -> None:
+            bar.update(num)
+
         for number in range(options.samples):
             drawn.append(
                 pipeline.continue_clips(
                     real[:, :, :given],
                     frames_guidance=options.guidance,
                     seed=options.seed + number,
-                    progress=bar.update,
+                    progress=advance,
                 )
             )
     mean = np.mean(drawn, axis=0).round().astype(np.uint8)

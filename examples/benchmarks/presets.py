@@ -78,7 +78,8 @@ class Contender:
             self.step()
         events = seen.profiler.kineto_results.events()
         memory = sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns())
-        return max(itertools.accumulate(e.nbytes() for e in memory)) / 2**20
+        peak: int = max(itertools.accumulate(e.nbytes() for e in memory))
+        return peak / 2**20
 
 
 def stages(

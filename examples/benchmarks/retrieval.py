@@ -14,6 +14,7 @@ such as open-clip's; only histories are compared there.
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,8 @@ K = 20
 
 def unit(x: np.ndarray) -> np.ndarray:
     """Return rows of length 1."""
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+    rows: np.ndarray = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return rows
 
 
 def open_run(options: argparse.Namespace) -> tuple[Run, Pipeline]:
@@ -56,6 +58,7 @@ def spaces(options: argparse.Namespace) -> None:
     folder = run.path("interactions")
     ids = pipeline.factors.users, pipeline.factors.items
     later = load_interactions(folder, *ids, part="validation").user_items[users]
+    liked_later = np.split(later.indices, later.indptr[1:-1])
     likes = pipeline.interactions.user_items
     seeds = sample_seeds(run.config.seed, users, np.zeros_like(users))
     start = time.perf_counter()
@@ -99,7 +102,7 @@ def spaces(options: argparse.Namespace) -> None:
             seen = [pipeline.interactions.history(row) for row in users]
             found = index.search(vector.astype(np.float32), k=K, exclude=seen).item_idx
             hits = np.array(
-                [np.isin(f, r.indices).any() for f, r in zip(found, later, strict=True)]
+                [np.isin(f, rows).any() for f, rows in zip(found, liked_later, strict=True)]
             )
             value = bootstrap_mean(hits, seed=0)
             base = first.setdefault(kind, hits)
@@ -160,13 +163,13 @@ def speed(options: argparse.Namespace) -> None:
         flat, many = index._scan.flat, queries["generated"]
         one, raw_one = least(
             options.rounds,
-            lambda i=index, q=many: i.search(q[:1], k=10),
-            lambda f=flat, q=many: f.search(q[:1], 10),
+            partial(index.search, many[:1], k=10),
+            partial(flat.search, many[:1], 10),
         )
         all_at_once, raw = least(
             10,
-            lambda i=index, q=many: i.search(q, k=10),
-            lambda f=flat, q=many: f.search(q, 10),
+            partial(index.search, many, k=10),
+            partial(flat.search, many, 10),
         )
         cells += [f"{one[0]:.3f}", f"{raw_one[0]:.3f}", f"{all_at_once[0]:.1f}", f"{raw[0]:.1f}"]
         cells.append(f"{all_at_once[1] / raw[1]:.3f}")

@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,8 @@ from ulrec.networks.transformer import TransformerConfig
 LATENT = (8, 1, 8, 8)
 LEVELS = 1000
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
@@ -44,7 +47,7 @@ class Contender:
     loss: Callable[[], Tensor]
 
     @classmethod
-    def of(cls, model: nn.Module, loss: Callable[[nn.Module], Tensor]) -> "Contender":
+    def of(cls, model: Network, loss: Callable[[Network], Tensor]) -> "Contender":
         """Bind the loss to the model."""
         return cls(model.train(), lambda: loss(model))
 
@@ -74,7 +77,7 @@ def dit(width: int, depth: int, channels: int, size: int) -> nn.Module:
     """Return diffusers' DiT on latents of size x size."""
     from diffusers import DiTTransformer2DModel
 
-    return DiTTransformer2DModel(
+    network: nn.Module = DiTTransformer2DModel(
         num_attention_heads=width // 32,
         attention_head_dim=32,
         in_channels=channels,
@@ -84,12 +87,15 @@ def dit(width: int, depth: int, channels: int, size: int) -> nn.Module:
         num_embeds_ada_norm=LEVELS,
         norm_num_groups=8,
     )
+    return network
 
 
 def dit_answer(model: nn.Module, z_t: Tensor) -> Tensor:
     """Return what a DiT answers for latents (B, C, h, w), for one class."""
     t = torch.randint(0, LEVELS, (len(z_t),))
-    return model(z_t, timestep=t, class_labels=torch.zeros(len(z_t), dtype=torch.long)).sample
+    classes = torch.zeros(len(z_t), dtype=torch.long)
+    answer: Tensor = model(z_t, timestep=t, class_labels=classes).sample
+    return answer
 
 
 def stage_two(batch: int) -> tuple[Contender, Contender]:

@@ -54,7 +54,8 @@ def draw(
 
 def nearest_by_latents(pipeline: Pipeline, latents: np.ndarray) -> list[str]:
     """Return the item nearest to each latent."""
-    return pipeline.neighbours(latents, k=1).sort("query")[ITEM_ID].to_list()
+    nearest: list[str] = pipeline.neighbours(latents, k=1).sort("query")[ITEM_ID].to_list()
+    return nearest
 
 
 def nearest_by_features(pipeline: Pipeline, media: np.ndarray) -> list[str]:
@@ -63,7 +64,8 @@ def nearest_by_features(pipeline: Pipeline, media: np.ndarray) -> list[str]:
     found = extract_features(EffLite0(), [media[:, :, 0]])
     norm = np.linalg.norm(catalogue, axis=1)
     best = (found @ catalogue.T / norm).argmax(axis=1)
-    return pipeline.latents.items[best].tolist()
+    nearest: list[str] = pipeline.latents.items[best].tolist()
+    return nearest
 
 
 def colour_of_drawing(media: np.ndarray, colour: str) -> np.ndarray:
@@ -73,7 +75,7 @@ def colour_of_drawing(media: np.ndarray, colour: str) -> np.ndarray:
     return shares[:, COLOURS.index(colour)] / np.maximum(drawn, 1e-6)
 
 
-def table(judged: dict[str, tuple[np.ndarray, ...]], seed: int) -> list[str]:
+def table(judged: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], seed: int) -> list[str]:
     """Return a line an arm, and what the text changes, with 95 % intervals."""
     lines = []
     for arm, (by_latents, by_features, colour) in judged.items():
