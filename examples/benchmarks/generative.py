@@ -147,12 +147,17 @@ def plans(config: RunConfig, options: argparse.Namespace) -> dict[str, Plan]:
 
 
 def steps_of(
-    plan: Plan, reference: Plan, fits: tuple[FitConfig, FitConfig], options: argparse.Namespace
+    plan: Plan,
+    reference: Plan,
+    fits: tuple[FitConfig, FitConfig],
+    options: argparse.Namespace,
+    *,
+    num_train: int,
 ) -> tuple[int, int]:
     """Return the steps of both stages that the budget buys.
 
     Unified Latents make equal numbers of steps in both. Another variant of two stages spends what
-    they spend on each, one of a single stage all of it there.
+    they spend on each, one of a single stage all of it there, and what encoding all pictures takes.
     """
 
     def per_step(one: Plan) -> list[int]:
@@ -162,7 +167,7 @@ def steps_of(
     budget = options.budget_flops or options.steps * sum(shares)
     budgets = [budget * share / sum(shares) for share in shares]
     if plan.stage_one is None or plan.base is None:
-        budgets = [budget, budget]
+        budgets = 2 * [budget + num_train * reference.costs()[2]]
     steps = [
         round(b / cost) if cost else 0 for b, cost in zip(budgets, per_step(plan), strict=True)
     ]
@@ -462,7 +467,7 @@ def main() -> None:
     for seed in options.seeds:
         for variant in chosen:
             plan = known[variant]
-            steps = steps_of(plan, known[UL], fits, options)
+            steps = steps_of(plan, known[UL], fits, options, num_train=len(train.media))
             first, second = (
                 dataclasses.replace(f, num_steps=max(1, n), num_grids=0)
                 for f, n in zip(fits, steps, strict=True)

@@ -60,7 +60,7 @@ def test_all_variants_at_one_budget(monkeypatch, capsys, data, tmp_path):
     rows = {row["variant"]: row for row in lines}
     assert list(rows) == VARIANTS
     spent = [row["training FLOPs"] for row in rows.values()]
-    assert max(spent) < 1.3 * min(spent)  # three steps do not divide finely, encoding counts
+    assert max(spent) < 1.25 * min(spent)  # three steps do not divide finely
     assert rows["unified latents"]["steps 1"] == rows["unified latents"]["steps 2"] == 3
     assert rows["KL-VAE"]["steps 1"] > 3 and rows["stage-1 prior"]["steps 1"] > 3
     for name, row in rows.items():
