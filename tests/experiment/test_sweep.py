@@ -48,7 +48,10 @@ def test_a_sweep_leaves_its_points_a_table_and_a_plot(arguments, capsys):
     table = json.loads((out / "table.json").read_text())
     assert [row["bits/pixel"] for row in table] == sorted(row["bits/pixel"] for row in rows)
     assert all(row["PSNR of Gaussian R(D)"] > 0 and row["PSNR of shrinking"] > 0 for row in table)
-    assert "jpeg at" in printed and "there is no baseline at this rate" in printed
+    bits = ", ".join(f"{row['bits/pixel']:.3g}" for row in table)
+    assert [line.split(" takes ")[0] for line in printed.splitlines() if " takes " in line] == [
+        f"{codec} at {bits}: {codec}" for codec in ("jpeg", "webp")
+    ]
     with Image.open(out / "sweep.png") as plot:
         assert plot.width > 400
 

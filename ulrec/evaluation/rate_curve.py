@@ -32,8 +32,10 @@ HEIGHT = 3.2
 
 def rate_baselines(
     heldout: NDArray[np.uint8], train: NDArray[np.uint8], rates: Sequence[float]
-) -> tuple[pl.DataFrame, list[str]]:
-    """Return rows [method, at, bits/pixel, PSNR] at no more bits than each rate, and what is amiss.
+) -> tuple[pl.DataFrame, list[tuple[str, float, str]]]:
+    """Return rows [method, at, bits/pixel, PSNR] at no more bits than each rate, and what lacks.
+
+    What lacks is told as (method, rate, reason).
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def rate_baselines(
         In bits/pixel.
     """
     rows: list[tuple[str, float, float, float]] = []
-    missing = []
+    missing: list[tuple[str, float, str]] = []
     for rate in rates:
         for method in (*CODECS, SHRINKING):
             try:
@@ -56,7 +58,7 @@ def rate_baselines(
                     small = downsampling_psnr(heldout, bits_per_pixel=rate)
                     rows.append((method, rate, small.bits_per_pixel, float(small.psnr.mean())))
             except DataError as error:
-                missing.append(f"{method} at {rate:.3g}: {error}")
+                missing.append((method, rate, str(error)))
     found = gaussian_psnr(train, bits_per_pixel=rates, block=min(8, *train.shape[-2:]))
     rows += [(GAUSSIAN, at, at, float(value)) for at, value in zip(rates, found, strict=True)]
     schema = {"method": pl.String, "at": pl.Float64, BITS: pl.Float64, PSNR: pl.Float64}

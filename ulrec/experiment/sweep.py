@@ -280,7 +280,7 @@ def _present(rows: pl.DataFrame, run: Run, out: Path, beside: dict[str, pl.DataF
     notes = [
         f"{rows['n'][0]} held-out pictures; means over {rows[SEED].n_unique()} seeds; baselines at "
         "no more bits than the point's, files with their headers.",
-        *(text for text in missing if any(f"at {rate:.3g}:" in text for rate in rates)),
+        *_lacking([row for row in missing if row[1] in rates]),
     ]
     text = "\n".join([text_table(over_seeds), *notes])
     judged = rows.with_columns(pl.lit(_identity(heldout)).alias(JUDGED))
@@ -292,6 +292,15 @@ def _present(rows: pl.DataFrame, run: Run, out: Path, beside: dict[str, pl.DataF
     plot = rate_png(shown, others, series=BIAS, label=LOSS_FACTOR, beside=also)
     (out / "sweep.png").write_bytes(plot)
     return text
+
+
+def _lacking(missing: list[tuple[str, float, str]]) -> list[str]:
+    """Return a note for each method that has no baseline at some rates: why not at the highest."""
+    notes = []
+    for method in dict.fromkeys(method for method, _, _ in missing):
+        found = sorted({(rate, reason) for name, rate, reason in missing if name == method})
+        notes.append(f"{method} at {', '.join(f'{rate:.3g}' for rate, _ in found)}: {found[-1][1]}")
+    return notes
 
 
 def _pictures(run: Run) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
