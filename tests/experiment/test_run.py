@@ -1,5 +1,8 @@
 import json
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -10,7 +13,7 @@ from ulrec.data.latents import LatentStore
 from ulrec.data.media import MediaStore
 from ulrec.errors import ArtefactError, ConfigError, DataError
 from ulrec.experiment.prepare import read_interactions, read_split, split_items, train_rows
-from ulrec.experiment.runner import Run, run_stages
+from ulrec.experiment.runner import Run, Stage, run_stages
 from ulrec.experiment.stages import STAGES
 
 
@@ -194,3 +197,23 @@ def test_other_users_do_not_cost_the_unconditional_base(tiny_copy, make_config):
     assert [result.skipped for result in results] == [False, False]
     assert wider.fingerprint("base_unconditional") != stood
     assert not list(wider.path("training").iterdir())
+
+
+def test_two_processes_are_not_at_work_on_one_run(tmp_path, tiny_run):
+    run = Run(config=replace(tiny_run.config, folder=str(tmp_path)))
+    command = [sys.executable, "-m", "ulrec", "prepare", f"folder={tmp_path}", "--config"]
+    command.append(str(tiny_run.path("config.yaml")))
+    beside = []
+
+    def at_work(run: Run) -> str:
+        beside.append(subprocess.run(command, capture_output=True, text=True, check=False))
+        return "done"
+
+    stage = Stage(name="long", help="", run=at_work, settings=lambda config: None)
+    run_stages(run, [stage], report=lambda result: None)
+    assert beside[0].returncode != 0 and not run.path("media").exists()
+    assert f"another process is at work on {run.folder}" in beside[0].stderr
+    assert "Traceback" not in beside[0].stderr
+    # what has ended, however, keeps nobody away
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert run.path("media").is_dir()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from ulrec import __version__
 from ulrec.checkpoint import MANIFEST, hash_file, write_text
@@ -104,14 +107,21 @@ class StageResult:
 def run_stages(
     run: Run, stages: Sequence[Stage], *, report: Callable[[StageResult], None]
 ) -> list[StageResult]:
-    """Run the stages that are wanted in order, skipping what is up to date; report each."""
+    """Run the stages that are wanted in order, skipping what is up to date; report each.
+
+    Raises
+    ------
+    ArtefactError
+        If another process runs stages of this run; or as a stage does.
+    """
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_text(run.path("config.yaml"), to_yaml(run.config))
-    results = []
-    for stage in (stage for stage in stages if stage.wanted(run.config)):
-        result = _run_stage(run, stage)
-        report(result)
-        results.append(result)
+    with _alone(run):
+        write_text(run.path("config.yaml"), to_yaml(run.config))
+        results = []
+        for stage in (stage for stage in stages if stage.wanted(run.config)):
+            result = _run_stage(run, stage)
+            report(result)
+            results.append(result)
     return results
 
 
@@ -130,6 +140,32 @@ def stage_key(run: Run, stage: Stage) -> str:
     files = {str(path): _file_key(path) for path in stage.files(run.config)}
     settings = json.loads(json.dumps(stage.settings(run.config)))
     return digest([stage.name, settings, run.config.seed, inputs, files])
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Keep other processes from the run's stages: they would replace what this one reads.
+
+    The lock goes with the process, however that ends. Those that a training of several processes
+    has started run the same stages, in its first one's name.
+    """
+    from ulrec.training.fit import is_first_process
+
+    if not is_first_process():
+        yield
+        return
+    lock = FileLock(run.path(".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ArtefactError(
+            f"another process is at work on {run.folder}; wait for it or stop it, or give this run "
+            "another name with name=NAME (shards, which may run side by side, take --shard I/N)"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _run_stage(run: Run, stage: Stage) -> StageResult:

@@ -14,6 +14,7 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import ModelParallelStrategy, Strategy
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from ulrec.errors import ArtefactError
@@ -30,7 +31,7 @@ from ulrec.training.compute import ComputeConfig, computed
 from ulrec.training.datamodule import Source, StepData
 from ulrec.training.tasks import OptimiserConfig, Task
 
-__all__ = ["FitConfig", "fit"]
+__all__ = ["FitConfig", "fit", "is_first_process"]
 
 LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What Lightning sets where it has started processes, and takes for a start from outside."""
@@ -193,6 +194,12 @@ def fit(
     average.gather()
     _leave_to_the_first(trainer)
     return {name: model.cpu().eval() for name, model in average.averages.items()}
+
+
+def is_first_process() -> bool:
+    """Return whether this process is the first of those that train together, or the only one."""
+    answer = rank_zero_only(lambda: True, default=False)
+    return bool(answer())
 
 
 def _leave_to_the_first(trainer: pl.Trainer) -> None:
