@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ulrec.diffusion.sampler import SAMPLERS, SamplerConfig, sample
+from ulrec.diffusion.sampler import NOISY, SAMPLERS, SamplerConfig, sample
 from ulrec.diffusion.schedule import Schedule
 
 ORDERS = {"ddim": 1, "heun": 2, "dpmpp_2m": 2}
-"""Of every deterministic sampler; the mean of ancestral's draws is nobody's path."""
+"""Of every deterministic sampler; the mean of noisy ones' draws is nobody's path."""
 
 
 def load():
@@ -38,7 +38,7 @@ def end(name: str, num_steps: int, schedule: Schedule, *, num: int = 3) -> torch
 
 def test_every_sampler_is_compared():
     assert ANSWERS.keys() == SAMPLERS.keys()
-    assert {*ORDERS, "ancestral"} == SAMPLERS.keys()
+    assert {*ORDERS, *NOISY} == SAMPLERS.keys()
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

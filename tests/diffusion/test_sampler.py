@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from ulrec.diffusion.process import expand
 from ulrec.diffusion.sampler import (
+    NOISY,
     SAMPLERS,
     NoiseSource,
     SamplerConfig,
@@ -49,21 +52,27 @@ class UnitNoise(NoiseSource):
         return units
 
 
-def exact_moments(name: str, schedule: Schedule, num_steps: int):
-    config = SamplerConfig(name=name, num_steps=num_steps)
+def exact_moments(name: str, schedule: Schedule, num_steps: int, *, noise_until: float = math.inf):
+    config = SamplerConfig(name=name, num_steps=num_steps, noise_until=noise_until)
     noise = UnitNoise(num_steps)
     images = sample(gaussian_denoiser, noise, schedule=schedule, config=config).x_0[0]
     columns = images[:-1] - images[-1]
     return images[-1], columns.T @ columns
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_a_gaussian_is_sampled_back(schedule_z, name):
+@pytest.mark.parametrize(
+    ("name", "noise_until"),
+    [*((name, math.inf) for name in SAMPLERS), *((name, 0.0) for name in NOISY)],
+)
+def test_a_gaussian_is_sampled_back(schedule_z, name, noise_until):
     """METHOD.md 6.3: the error (at least) halves with twice the steps, down to nothing.
 
     Walks start from N(0, I), not from the Gaussian at logsnr(1) = -10: the means stay 0.007 apart.
     """
-    moments = [exact_moments(name, schedule_z, num_steps) for num_steps in (50, 100, 200)]
+    moments = [
+        exact_moments(name, schedule_z, num_steps, noise_until=noise_until)
+        for num_steps in (50, 100, 200)
+    ]
     for mean, _ in moments:
         torch.testing.assert_close(mean, MEAN_0, atol=0.01, rtol=0)
     coarse, middle, fine = (covariance for _, covariance in moments)
@@ -151,7 +160,19 @@ def test_noise_of_a_seed_goes_on_and_repeats():
     assert torch.equal(draws[0][1], expected)
 
 
-def test_ddim_draws_noise_once_and_ancestral_at_every_step():
+@pytest.mark.parametrize(
+    ("name", "noise_until", "calls"),
+    [
+        ("ddim", math.inf, 1),
+        ("dpmpp_2m", math.inf, 1),
+        ("ancestral", math.inf, 5),
+        ("dpmpp_2m_sde", math.inf, 5),
+        ("ancestral", 2.0, 3),  # steps from -10 and 1 on, but not from 2
+        ("dpmpp_2m_sde", 2.0, 3),
+        ("ancestral", -10.0, 1),
+    ],
+)
+def test_noise_is_drawn_once_and_at_each_noisy_step(name, noise_until, calls):
     class Counting(NoiseSource):
         calls = 0
 
@@ -160,13 +181,26 @@ def test_ddim_draws_noise_once_and_ancestral_at_every_step():
             return super().__call__()
 
     schedule = Schedule(logsnr_0=5.0, logsnr_1=-10.0)
-    calls = {}
-    for name in ("ddim", "ancestral"):
-        noise = Counting([0], (2,), device="cpu")
-        config = SamplerConfig(name=name, num_steps=4)
-        sample(lambda x_t, logsnr, cond: x_t, noise, schedule=schedule, config=config)
-        calls[name] = noise.calls
-    assert calls == {"ddim": 1, "ancestral": 5}
+    noise = Counting([0], (2,), device="cpu")
+    levels = (1.0, 2.0, 4.5)
+    config = SamplerConfig(name=name, num_steps=4, levels=levels, noise_until=noise_until)
+    sample(lambda x_t, logsnr, cond: x_t, noise, schedule=schedule, config=config)
+    assert noise.calls == calls
+
+
+@pytest.mark.parametrize(("name", "flow"), [("ancestral", "ddim"), ("dpmpp_2m_sde", "dpmpp_2m")])
+def test_noisy_samplers_without_noise_follow_the_flow(schedule_z, name, flow):
+    def drawn(config):
+        noise = NoiseSource([3, 4], (2,), device="cpu")
+        return sample(gaussian_denoiser, noise, schedule=schedule_z, config=config).x_0
+
+    silent = drawn(SamplerConfig(name=name, num_steps=6, noise_until=-10.0))
+    assert torch.equal(silent, drawn(SamplerConfig(name=flow, num_steps=6)))
+
+
+def test_an_end_of_noise_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="is for ancestral and dpmpp_2m_sde, ddim adds no noise"):
+        SamplerConfig(noise_until=0.0)
 
 
 class Recorder:

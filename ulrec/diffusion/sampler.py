@@ -21,7 +21,10 @@ from ulrec.diffusion.loss import Denoiser
 from ulrec.diffusion.process import alpha, angle, eps_from_x, expand, sigma, v_from_x
 from ulrec.diffusion.schedule import Schedule
 
-__all__ = ["SAMPLERS", "NoiseSource", "Sampled", "SamplerConfig", "guided", "sample"]
+__all__ = ["NOISY", "SAMPLERS", "NoiseSource", "Sampled", "SamplerConfig", "guided", "sample"]
+
+NOISY = ("ancestral", "dpmpp_2m_sde")
+"""Samplers whose steps add noise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,16 +46,22 @@ class SamplerConfig:
         How far a guided estimate is held to the size of the conditional one, which much guidance
         inflates until it saturates: 1 gives it the same standard deviation, 0 leaves it as it is
         (Lin et al. 2023, arXiv 2305.08891, Eqs. 15 and 16).
+    noise_until
+        The logsnr up to which the steps of "ancestral" and "dpmpp_2m_sde" add noise, and so forget
+        what earlier ones erred. Above it they follow the flow: where details are decided the noise
+        costs some of them (Karras et al. 2022, arXiv 2206.00364, section 4). By default there is
+        no such end.
     levels
         The logsnr of every evaluation after the first, which is at logsnr_1: one less than
         ``num_steps``, rising. None spreads them evenly in the schedule's time. Few evaluations are
         worth placing (examples/benchmarks/decoding.py); Heun's are in pairs and placed by time.
     """
 
-    name: Literal["ddim", "ancestral", "heun", "dpmpp_2m"] = "ddim"
+    name: Literal["ddim", "ancestral", "heun", "dpmpp_2m", "dpmpp_2m_sde"] = "ddim"
     num_steps: int = 25
     guidance_until: float = math.inf
     guidance_rescale: float = 0.0
+    noise_until: float = math.inf
     levels: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -60,6 +69,11 @@ class SamplerConfig:
             raise ValueError(f"num_steps has to be at least 1, got {self.num_steps}")
         if not 0 <= self.guidance_rescale <= 1:
             raise ValueError(f"guidance_rescale has to be in [0, 1], got {self.guidance_rescale}")
+        if self.noise_until < math.inf and self.name not in NOISY:
+            raise ValueError(
+                f"noise_until is for {' and '.join(NOISY)}, {self.name} adds no noise; leave it "
+                "out or name another sampler"
+            )
         if self.levels is None:
             return
         if self.name == "heun" or len(self.levels) != self.num_steps - 1:
@@ -111,8 +125,8 @@ Answer = Callable[[Tensor, Tensor], Tensor]
 Levels = Callable[[int], Tensor]
 """The logsnr at the ends of so many even intervals of time, from t = 1 to t = 0."""
 
-Method = Callable[[Answer, NoiseSource, Levels, int], Sampled]
-"""A walk of so many evaluations of the denoiser."""
+Method = Callable[[Answer, NoiseSource, Levels, SamplerConfig], Sampled]
+"""A walk of the configuration's ``num_steps`` evaluations of the denoiser."""
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, NoiseSource], Tensor]
 
@@ -155,7 +169,7 @@ def sample(
         t = torch.linspace(1, 0, num_intervals + 1, dtype=torch.float64)
         return schedule.logsnr(t)
 
-    return SAMPLERS[config.name](answer, noise, levels, config.num_steps)
+    return SAMPLERS[config.name](answer, noise, levels, config)
 
 
 def _placed(levels: Sequence[float], schedule: Schedule) -> Tensor:
@@ -215,13 +229,14 @@ def held_to(x_cond: Tensor, x_guided: Tensor, *, rescale: float) -> Tensor:
 
 
 def _single_steps(
-    step: Step, answer: Answer, noise: NoiseSource, levels: Levels, num_steps: int
+    step: Step, answer: Answer, noise: NoiseSource, levels: Levels, config: SamplerConfig
 ) -> Sampled:
     """Walk with one evaluation an interval, each step knowing that one only."""
     x_t = x_hat = noise()
-    for logsnr_t, logsnr_s in pairwise(levels(num_steps).to(x_t)):
+    for logsnr_t, logsnr_s in pairwise(levels(config.num_steps).to(x_t)):
         x_hat = answer(x_t, logsnr_t)
-        x_t = step(x_t, x_hat, logsnr_t, logsnr_s, noise)
+        move = step if logsnr_t < config.noise_until else _ddim
+        x_t = move(x_t, x_hat, logsnr_t, logsnr_s, noise)
     return Sampled(x_t, x_hat)
 
 
@@ -244,7 +259,7 @@ def _ancestral(
     return mean + expand((sigma(logsnr_s) * c.sqrt())[None], x_t) * noise()
 
 
-def _heun(answer: Answer, noise: NoiseSource, levels: Levels, num_steps: int) -> Sampled:
+def _heun(answer: Answer, noise: NoiseSource, levels: Levels, config: SamplerConfig) -> Sampled:
     """Walk with Heun's rule in the angle, second order; an odd evaluation ends with DDIM.
 
     With alpha = cos(phi) and sigma = sin(phi) the flow is dx_t / dphi = v_hat (Salimans and Ho
@@ -257,8 +272,8 @@ def _heun(answer: Answer, noise: NoiseSource, levels: Levels, num_steps: int) ->
     a grid of its own: on ours sigma / alpha falls from 148 to 10 in one of 16 steps.
     """
     x_t = x_hat = noise()
-    num_pairs = num_steps // 2
-    grid = levels(num_steps - num_pairs).to(x_t)
+    num_pairs = config.num_steps // 2
+    grid = levels(config.num_steps - num_pairs).to(x_t)
     for logsnr_t, logsnr_s in pairwise(grid[: num_pairs + 1]):
         turn = angle(logsnr_s) - angle(logsnr_t)
         v_t = v_from_x(x_t, logsnr_t[None], answer(x_t, logsnr_t))
@@ -267,28 +282,32 @@ def _heun(answer: Answer, noise: NoiseSource, levels: Levels, num_steps: int) ->
         eps_hat = eps_from_x(x_s, logsnr_s[None], x_hat)
         v_s = alpha(logsnr_t) * eps_hat - sigma(logsnr_t) * x_hat
         x_t = torch.cos(turn) * x_t + 0.5 * torch.sin(turn) * (v_t + v_s)
-    if num_steps % 2:
+    if config.num_steps % 2:
         x_hat = answer(x_t, grid[-2])
         x_t = _ddim(x_t, x_hat, grid[-2], grid[-1], noise)
     return Sampled(x_t, x_hat)
 
 
-def _dpmpp_2m(answer: Answer, noise: NoiseSource, levels: Levels, num_steps: int) -> Sampled:
+def _dpmpp_2m(
+    step: Step, answer: Answer, noise: NoiseSource, levels: Levels, config: SamplerConfig
+) -> Sampled:
     """Walk with DPM-Solver++(2M), second order from one evaluation an interval.
 
     Lu et al. 2022, arXiv 2211.01095, Alg. 2. In half the logsnr the flow is linear but for x_hat:
     holding x_hat is DDIM; 2M draws a line through the last two and holds its middle. The first
-    interval has one only.
+    interval has one only. With ancestral steps it is their SDE-DPM-Solver++(2M), whose noise takes
+    with it some of what earlier steps erred.
     """
     x_t = x_hat = noise()
-    grid = levels(num_steps).to(x_t)
+    grid = levels(config.num_steps).to(x_t)
     slope = torch.zeros_like(x_t)  # of x_hat in logsnr
     for index, (logsnr_t, logsnr_s) in enumerate(pairwise(grid)):
         before, x_hat = x_hat, answer(x_t, logsnr_t)
         if index:
             slope = (x_hat - before) / (logsnr_t - grid[index - 1])
         middle = x_hat + 0.5 * (logsnr_s - logsnr_t) * slope
-        x_t = _ddim(x_t, middle, logsnr_t, logsnr_s, noise)
+        move = step if logsnr_t < config.noise_until else _ddim
+        x_t = move(x_t, middle, logsnr_t, logsnr_s, noise)
     return Sampled(x_t, x_hat)
 
 
@@ -296,5 +315,6 @@ SAMPLERS: dict[str, Method] = {
     "ddim": partial(_single_steps, _ddim),
     "ancestral": partial(_single_steps, _ancestral),
     "heun": _heun,
-    "dpmpp_2m": _dpmpp_2m,
+    "dpmpp_2m": partial(_dpmpp_2m, _ddim),
+    "dpmpp_2m_sde": partial(_dpmpp_2m, _ancestral),
 }

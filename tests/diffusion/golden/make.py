@@ -10,6 +10,7 @@ are handed our levels in its own terms, and our denoiser's eps, all in float64.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from ulrec.diffusion.schedule import Schedule
 
 VALUES = Path(__file__).parent / "diffusers.json"
 SCHEDULE = Schedule(logsnr_0=5.0, logsnr_1=-10.0, name="linear")
-NUM_STEPS = {"ddim": 12, "ancestral": 12, "dpmpp_2m": 12, "heun": 4096}
+NUM_STEPS = {"ddim": 12, "ancestral": 12, "dpmpp_2m": 12, "dpmpp_2m_sde": 12, "heun": 4096}
 """Heun's rule is in another variable there: the two meet at the end of the flow alone."""
 
 MEANS = torch.tensor([[1.2, -0.5], [-0.8, 0.9], [0.1, -1.4]], dtype=torch.float64)
@@ -76,18 +77,24 @@ def discrete(eta: float, num_steps: int) -> Tensor:
     return x_t
 
 
-def dpmpp_2m(num_steps: int) -> Tensor:
+def dpmpp_2m(algorithm: str, num_steps: int) -> Tensor:
     from diffusers import DPMSolverMultistepScheduler
 
-    grid, x_t = levels(num_steps), DoubleNoise()()
+    grid, noise = levels(num_steps), DoubleNoise()
     scheduler = DPMSolverMultistepScheduler(
-        solver_order=2, lower_order_final=False, final_sigmas_type="sigma_min"
+        solver_order=2,
+        algorithm_type=algorithm,
+        lower_order_final=False,
+        final_sigmas_type="sigma_min",
     )
     scheduler.set_timesteps(num_steps)
     scheduler.sigmas = torch.exp(-0.5 * grid)
     scheduler.timesteps = torch.arange(num_steps)
+    x_t = noise()
     for index, logsnr in enumerate(grid[:-1]):
-        x_t = scheduler.step(eps_hat(x_t, logsnr), index, x_t).prev_sample
+        own = noise() if algorithm.startswith("sde") else None
+        answer = eps_hat(x_t, logsnr)
+        x_t = scheduler.step(answer, index, x_t, variance_noise=own).prev_sample
     return x_t
 
 
@@ -111,7 +118,8 @@ def heun(num_steps: int) -> Tensor:
 MAKERS = {
     "ddim": lambda num_steps: discrete(0.0, num_steps),
     "ancestral": lambda num_steps: discrete(1.0, num_steps),
-    "dpmpp_2m": dpmpp_2m,
+    "dpmpp_2m": partial(dpmpp_2m, "dpmsolver++"),
+    "dpmpp_2m_sde": partial(dpmpp_2m, "sde-dpmsolver++"),
     "heun": heun,
 }
 
