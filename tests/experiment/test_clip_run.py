@@ -7,18 +7,25 @@ import math
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from ulrec import Pipeline
+from ulrec.data.media import MediaStore
 from ulrec.errors import DataError
+from ulrec.evaluation.motion import border_variance, temporal_energy
 from ulrec.experiment.config import RunConfig
+from ulrec.experiment.curve import Curve
+from ulrec.experiment.generate import pipeline_of, validation_users
 from ulrec.experiment.runner import Run, run_stages
-from ulrec.experiment.stages import STAGES
+from ulrec.experiment.stages import EXTRA_STAGES, STAGES
+from ulrec.pipeline import sample_seeds
 from ulrec.pipeline.prediction import STAYS, _anchored
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +86,29 @@ def test_clips_are_judged_by_how_they_move(clip_run: Run) -> None:
     report = clip_run.path("report.html").read_text()
     assert "data:image/webp" in report and "<h2>Clips</h2>" in report
     assert "held-out clips" in report and "held-out pictures" not in report
+
+
+def test_guidance_is_also_chosen_by_how_clips_move(clip_run: Run) -> None:
+    few = replace(clip_run.config.curve, num_users=3, guidances=(2.0,))
+    run = Run(config=replace(clip_run.config, curve=few))
+    run_stages(run, [EXTRA_STAGES["curve"]], report=lambda result: None)
+    curve = Curve.load(run)
+    assert curve is not None
+    found = {row["metric"]: row for row in curve.table.to_dicts()}
+    pipeline = pipeline_of(run)
+    users = validation_users(run, pipeline, 3, stream=8)
+    clips, _ = pipeline.generate_for(
+        pipeline.factors.user_factors[users],
+        seeds=sample_seeds(0, users, np.zeros_like(users)),
+        guidance=2.0,
+    )
+    store = MediaStore.open(run.path("media"))
+    heldout = pipeline.items.filter(pl.col("split") == "heldout")["item_id"].to_list()
+    real = np.asarray(store.media[store.items.rows(heldout)])
+    for name, measure in (("motion energy", temporal_energy), ("border variance", border_variance)):
+        row = found[name]
+        assert row["mean"] == pytest.approx(measure(clips).mean() / measure(real).mean())
+        assert row["low"] <= row["mean"] <= row["high"]
 
 
 def test_what_follows_given_frames(pipeline: Pipeline) -> None:

@@ -21,6 +21,8 @@ UNITS = {
     "HR@20": "share of users",
     "copy rate": "share of pictures",
     "diversity across users": "1 - cosine",
+    "motion energy": "over that of real clips",
+    "border variance": "over that of real clips",
 }
 """Units beside the axes; other metrics have none."""
 

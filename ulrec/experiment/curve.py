@@ -100,6 +100,7 @@ def _key(run: Run, bench: CurveBench) -> list[Any]:
         bench.network.weight_hash,
         bench.seed,
         bench.users.tolist(),
+        bench.real is not None,
         {name: run.fingerprint(name) for name in MADE_FROM},
         to_mapping(config.generate.sampler),
         to_mapping(config.generate.decoder),

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from ulrec.checkpoint import open_artefact, require_same
 from ulrec.data.interactions import Interactions
+from ulrec.data.media import MediaStore
 from ulrec.data.schema import HELDOUT, HIGH, ITEM_ID, LOW, MEAN, METRIC, SPLIT, TRAIN, USER_ID
 from ulrec.data.simulate import SimulatedWorld
 from ulrec.evaluation.beyond_accuracy import across_diversity
 from ulrec.evaluation.copying import copy_rate
 from ulrec.evaluation.fidelity import kid, kid_name
+from ulrec.evaluation.motion import border_variance, mean_ratio, temporal_energy
 from ulrec.evaluation.personalization import Generated, heldout_lift
 from ulrec.evaluation.ranking import evaluate_ranking
 from ulrec.evaluation.statistics import Interval, bootstrap_mean
@@ -38,7 +40,10 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class CurveBench:
-    """What every guidance is judged with: validation users, and what they liked then."""
+    """What every guidance is judged with: validation users, and what they liked then.
+
+    ``real`` holds the held-out clips (N, C, F, H, W), None where the media are pictures.
+    """
 
     pipeline: Pipeline
     network: EffLite0
@@ -48,6 +53,7 @@ class CurveBench:
     train: Rows
     heldout: Rows
     truth: NDArray[np.float32] | None
+    real: NDArray[np.uint8] | None
     config: EvaluateStage
     seed: int
 
@@ -63,7 +69,7 @@ class CurveBench:
             name: items.rows(pipeline.items.filter(pl.col(SPLIT) == name)[ITEM_ID].to_list())
             for name in (TRAIN, HELDOUT)
         }
-        folder = run.path("interactions")
+        folder, media = run.path("interactions"), MediaStore.open(run.path("media")).media
         return cls(
             pipeline=pipeline,
             network=EffLite0(),
@@ -73,6 +79,7 @@ class CurveBench:
             train=split[TRAIN],
             heldout=split[HELDOUT],
             truth=truth,
+            real=np.asarray(media[split[HELDOUT]]) if media.shape[2] > 1 else None,
             config=run.config.evaluate,
             seed=run.config.seed,
         )
@@ -86,7 +93,11 @@ class CurveBench:
             progress=progress,
         )
         features = extract_features(self.network, picture_batches(media))
-        found = {**self._for_users(features, latents), **self._as_pictures(features)}
+        found = {
+            **self._for_users(features, latents),
+            **self._as_pictures(features),
+            **self._as_clips(media),
+        }
         return [
             {METRIC: name, MEAN: x.mean, LOW: x.low, HIGH: x.high, "n": len(self.users)}
             for name, x in found.items()
@@ -129,6 +140,25 @@ class CurveBench:
             "copy rate": copied.rate,
             "diversity across users": self._mean(across_diversity(features)),
         }
+
+    def _as_clips(self, media: NDArray[np.uint8]) -> dict[str, Interval]:
+        """Return how much clips move, and how still their borders stand, beside real ones."""
+        if self.real is None:
+            return {}
+        measured = {
+            "motion energy": (temporal_energy(media), temporal_energy(self.real)),
+            "border variance": (border_variance(media), border_variance(self.real)),
+        }
+        found = {}
+        for name, (generated, real) in measured.items():
+            ratio = mean_ratio(
+                generated,
+                real,
+                seed=self.seed,
+                num_resamples=self.config.num_resamples,
+            )
+            found[name] = Interval(mean=ratio.value, low=ratio.low, high=ratio.high)
+        return found
 
     def _hit_rate(self, latents: NDArray[np.float32]) -> Interval:
         factors = self.pipeline.factors
