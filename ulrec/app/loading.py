@@ -156,7 +156,7 @@ def _as_configured(pipeline: Pipeline) -> float:
 
 def _with_steps(pipeline: Pipeline, base: int, decoder: int) -> Pipeline:
     other = copy.copy(pipeline)
-    other.sampler = dataclasses.replace(pipeline.sampler, num_steps=base)
+    other.sampler = dataclasses.replace(pipeline.sampler, num_steps=base, levels=None)
     if pipeline.decoder.levels is None:  # whose levels are placed takes few steps already
         other.decoder = dataclasses.replace(pipeline.decoder, num_steps=decoder)
     return other
