@@ -5,8 +5,9 @@
     python examples/benchmarks/collapse.py --size 64 --recipes quickstart --out emoji64.json
 
 Prints for each recipe and seed the bits per pixel and the gain of z on held-out pictures: near
-zero, both say that the decoder does as well with another picture's latent. What is in ``--out``
-already is not trained again.
+zero, both say that the decoder does as well with another picture's latent. Where the monitor of
+the run stops the training, what it says stands instead. What is in ``--out`` already is not
+trained again.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import torch
 from ulrec.checkpoint import write_text
 from ulrec.config import load_config
 from ulrec.data.media import MediaStore
+from ulrec.errors import TrainingError
 from ulrec.experiment.config import RunConfig
 from ulrec.experiment.prepare import train_rows
 from ulrec.experiment.runner import Run, run_stages
@@ -105,7 +107,10 @@ def main() -> None:
             row = next((row for row in rows if asked.items() <= row.items()), None)
             if row is None:
                 with tempfile.TemporaryDirectory() as folder:
-                    row = {**asked, **measure(folder, RECIPES[recipe], options, seed)}
+                    try:
+                        row = {**asked, **measure(folder, RECIPES[recipe], options, seed)}
+                    except TrainingError as error:  # the monitor's word is a result as well
+                        row = {**asked, "stopped": str(error)}
                 rows.append(row)
                 if options.out:
                     write_text(options.out, json.dumps(rows, indent=1))
