@@ -13,6 +13,7 @@ from ulrec.diffusion.sampler import (
     SamplerConfig,
     guided,
     held_to,
+    moving,
     sample,
 )
 from ulrec.diffusion.schedule import Schedule
@@ -196,6 +197,45 @@ def test_noisy_samplers_without_noise_follow_the_flow(schedule_z, name, flow):
 
     silent = drawn(SamplerConfig(name=name, num_steps=6, noise_until=-10.0))
     assert torch.equal(silent, drawn(SamplerConfig(name=flow, num_steps=6)))
+
+
+def test_a_clip_moves_as_much_more_as_it_is_told_to():
+    x_hat = torch.tensor([1.0, 3.0, 8.0]).reshape(1, 1, 3, 1, 1)
+    for scale, expected in (
+        (0.0, [4.0, 4.0, 4.0]),
+        (1.0, [1.0, 3.0, 8.0]),
+        (2.0, [-2.0, 2.0, 12.0]),
+    ):
+        assert moving(x_hat, scale=scale).flatten().tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_motion_moves_samples_and_leaves_their_mean(schedule_z, name):
+    """With an estimate that is one clip, samples are that clip, moved so much, and noise."""
+    clip = torch.tensor([0.0, 0.5, 1.0]).reshape(1, 1, 3, 1, 1).expand(1, 400, 3, 4, 4)
+
+    def drawn(motion):
+        noise = NoiseSource([2], (400, 3, 4, 4), device="cpu")
+        config = SamplerConfig(name=name, num_steps=8, motion=motion)
+        return sample(lambda x_t, logsnr, cond: clip, noise, schedule=schedule_z, config=config)
+
+    plain, more = drawn(1.0), drawn(1.5)
+    means = more.x_0.mean((0, 1, 3, 4)) - plain.x_0.mean((0, 1, 3, 4))
+    alphas = torch.sigmoid(torch.tensor([-10.0, 5.0])).sqrt()
+    # the noise that a walk starts from counts as that of another clip
+    start = torch.sigmoid(torch.tensor([10.0, -5.0])).sqrt()
+    gained = alphas[1] - (alphas[0] * start[1] / start[0] if "sde" not in name else 0)
+    torch.testing.assert_close(means, gained * torch.tensor([-0.25, 0.0, 0.25]), atol=2e-3, rtol=0)
+    assert torch.equal(more.x_hat, clip + 0.5 * (clip - 0.5))
+
+
+def test_what_does_not_move_cannot_move_more(schedule_z):
+    noise = NoiseSource([0], (2, 1, 4, 4), device="cpu")
+    config = SamplerConfig(num_steps=2, motion=1.2)
+    with pytest.raises(ValueError, match="leave motion out for pictures"):
+        sample(lambda x_t, logsnr, cond: x_t, noise, schedule=schedule_z, config=config)
+    with pytest.raises(ValueError, match="motion has to be at least 0 and finite, got -1"):
+        SamplerConfig(motion=-1.0)
 
 
 def test_an_end_of_noise_that_is_none_is_refused():

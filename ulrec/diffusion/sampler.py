@@ -21,7 +21,16 @@ from ulrec.diffusion.loss import Denoiser
 from ulrec.diffusion.process import alpha, angle, eps_from_x, expand, sigma, v_from_x
 from ulrec.diffusion.schedule import Schedule
 
-__all__ = ["NOISY", "SAMPLERS", "NoiseSource", "Sampled", "SamplerConfig", "guided", "sample"]
+__all__ = [
+    "NOISY",
+    "SAMPLERS",
+    "NoiseSource",
+    "Sampled",
+    "SamplerConfig",
+    "guided",
+    "moving",
+    "sample",
+]
 
 NOISY = ("ancestral", "dpmpp_2m_sde")
 """Samplers whose steps add noise."""
@@ -51,6 +60,10 @@ class SamplerConfig:
         what earlier ones erred. Above it they follow the flow: where details are decided the noise
         costs some of them (Karras et al. 2022, arXiv 2206.00364, section 4). By default there is
         no such end.
+    motion
+        How far the estimate of a clip is taken away from the still clip that is its mean over time:
+        1 leaves it as it is, 0 stands still, more than 1 moves more, and flickers more. What a
+        briefly trained model has not learnt of motion it estimates as none.
     levels
         The logsnr of every evaluation after the first, which is at logsnr_1: one less than
         ``num_steps``, rising. None spreads them evenly in the schedule's time. Few evaluations are
@@ -62,6 +75,7 @@ class SamplerConfig:
     guidance_until: float = math.inf
     guidance_rescale: float = 0.0
     noise_until: float = math.inf
+    motion: float = 1.0
     levels: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -74,6 +88,8 @@ class SamplerConfig:
                 f"noise_until is for {' and '.join(NOISY)}, {self.name} adds no noise; leave it "
                 "out or name another sampler"
             )
+        if not 0 <= self.motion < math.inf:
+            raise ValueError(f"motion has to be at least 0 and finite, got {self.motion}")
         if self.levels is None:
             return
         if self.name == "heun" or len(self.levels) != self.num_steps - 1:
@@ -157,11 +173,12 @@ def sample(
     Raises
     ------
     ValueError
-        If the configuration's levels leave the schedule.
+        If the configuration's levels leave the schedule, or what does not move is to move more.
     """
 
     def answer(x_t: Tensor, logsnr: Tensor) -> Tensor:
-        return denoise(x_t, logsnr.expand(len(x_t)), cond)
+        x_hat = denoise(x_t, logsnr.expand(len(x_t)), cond)
+        return x_hat if config.motion == 1 else moving(x_hat, scale=config.motion)
 
     def levels(num_intervals: int) -> Tensor:
         if config.levels is not None:
@@ -226,6 +243,23 @@ def held_to(x_cond: Tensor, x_guided: Tensor, *, rescale: float) -> Tensor:
         return x_guided
     ratio = x_cond.flatten(1).std(1) / x_guided.flatten(1).std(1).clamp(min=1e-12)
     return expand(1 + rescale * (ratio - 1), x_guided) * x_guided
+
+
+def moving(x_hat: Tensor, *, scale: float) -> Tensor:
+    """Return still + scale (x_hat - still); still is the mean of x_hat (B, C, F, H, W) over frames.
+
+    Raises
+    ------
+    ValueError
+        If there is one frame only, or no axis of frames.
+    """
+    if x_hat.ndim != 5 or x_hat.shape[2] == 1:
+        raise ValueError(
+            f"motion is for clips (B, C, F, H, W) of 2 frames or more, got {tuple(x_hat.shape)}; "
+            "leave motion out for pictures"
+        )
+    still = x_hat.mean(2, keepdim=True)
+    return torch.lerp(still, x_hat, scale)
 
 
 def _single_steps(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -88,9 +89,9 @@ def _window(
     if factors is not None:
         both = with_given(pipeline.conditioner({USER: torch.from_numpy(factors).to(device)}), given)
         pulls = [Pull(alone, frames - user), Pull(both, user)]
-    drawn = sample_pulled(
-        pipeline.base, pulls, null=null, seeds=seeds.tolist(), sampler=pipeline.sampler
-    )
+    # What follows moves as the frames do that it follows, whatever else is drawn may do.
+    sampler = dataclasses.replace(pipeline.sampler, motion=1.0)
+    drawn = sample_pulled(pipeline.base, pulls, null=null, seeds=seeds.tolist(), sampler=sampler)
     decoded = pipeline.autoencoder.decode(
         drawn.x_0, seeds=decoder_seeds(seeds), sampler=pipeline.decoder
     )
