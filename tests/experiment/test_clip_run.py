@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from ulrec import Pipeline
+from ulrec.config import load_config
 from ulrec.data.media import MediaStore
-from ulrec.errors import DataError
+from ulrec.errors import ConfigError, DataError
 from ulrec.evaluation.motion import border_variance, temporal_energy
 from ulrec.experiment.config import RunConfig
 from ulrec.experiment.curve import Curve
@@ -198,3 +199,11 @@ def test_sheets_of_clips_are_on_the_page(monkeypatch: pytest.MonkeyPatch, clip_r
     page = page_of(monkeypatch, clip_run, view="The evidence")
     assert kinds_of(page) == {"webp"}
     assert "Nearest" in [tab.label for tab in page.tabs]
+
+
+def test_pictures_cannot_be_told_to_move() -> None:
+    overrides = ["generate.sampler.motion=1.2"]
+    with pytest.raises(ConfigError, match="motion 1.2 is for clips and data.media.frames is 1"):
+        load_config(RunConfig, None, overrides)
+    frames = ["data.media.frames=16", "latents.model.autoencoder.frames=16"]
+    assert load_config(RunConfig, None, [*overrides, *frames]).generate.sampler.motion == 1.2

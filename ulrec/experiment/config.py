@@ -363,6 +363,11 @@ class RunConfig:
                 f"base.given_frames has to lie in 0 .. {media.frames - 1}, below data.media.frames "
                 f"{media.frames}; got {self.base.given_frames}"
             )
+        if media.frames == 1 and self.generate.sampler.motion != 1:
+            raise ValueError(
+                f"generate.sampler.motion {self.generate.sampler.motion} is for clips and "
+                "data.media.frames is 1; leave it out"
+            )
         if sizes[0] != sizes[1]:
             raise ValueError(
                 f"data.media prepares (F, H, W) = {sizes[0]}, latents.model.autoencoder takes "
