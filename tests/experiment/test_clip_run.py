@@ -203,7 +203,7 @@ def test_sheets_of_clips_are_on_the_page(monkeypatch: pytest.MonkeyPatch, clip_r
 
 def test_pictures_cannot_be_told_to_move() -> None:
     overrides = ["generate.sampler.motion=1.2"]
-    with pytest.raises(ConfigError, match="motion 1.2 is for clips and data.media.frames is 1"):
+    with pytest.raises(ConfigError, match=r"motion 1\.2 is for clips and data\.media\.frames is 1"):
         load_config(RunConfig, None, overrides)
     frames = ["data.media.frames=16", "latents.model.autoencoder.frames=16"]
     assert load_config(RunConfig, None, [*overrides, *frames]).generate.sampler.motion == 1.2
