@@ -78,6 +78,7 @@ def main() -> None:
     frames = [made[:ON_SHEET, :, f : f + 1] for f in range(made.shape[2])]
     sheet = tuple(sample_sheet(frame, title=title) for frame in frames)
     name = "sheet.png" if len(sheet) == 1 else "sheet.webp"
+    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / name).write_bytes(encode_sheet(sheet))
     found = extract_features(EffLite0(), picture_batches(made))
     size = min(100, len(found), len(heldout))
