@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ulrec import Pipeline
 from ulrec.data.media import MediaStore
 from ulrec.data.schema import HELDOUT, ITEM_ID, SPLIT
-from ulrec.diffusion.sampler import SamplerConfig
+from ulrec.diffusion.sampler import SAMPLERS, SamplerConfig
 from ulrec.evaluation.animation import animated_compared_sheet, encode_sheet
 from ulrec.evaluation.fidelity import kid, psnr
 from ulrec.evaluation.motion import clip_features
@@ -53,12 +53,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8, help="of each clip, for their mean")
     parser.add_argument("--clips", type=int, default=72, help="held-out clips at most")
     parser.add_argument("--guidance", type=float, default=1.0, help="of the given frames")
+    parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder of prediction.webp; the run's by default")
     options = parser.parse_args()
     pipeline = Pipeline.load(options.run)
-    pipeline.sampler = SamplerConfig(num_steps=options.steps)
+    pipeline.sampler = SamplerConfig(name=options.sampler, num_steps=options.steps)
     pipeline.decoder = SamplerConfig(num_steps=4, levels=(3.0, 5.5, 8.0))
     media = MediaStore.open(options.run / "media")
     ids = pipeline.items.filter(pl.col(SPLIT) == HELDOUT)[ITEM_ID].to_list()
