@@ -1,9 +1,9 @@
 """Fans and their category, the curve of guidance, and the report of both, on one small run."""
 
-import dataclasses
 import importlib.util
 import json
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -14,11 +14,13 @@ from PIL import Image
 
 from ulrec.checkpoint import new_artefact
 from ulrec.data.simulate import SimulatedWorld
+from ulrec.diffusion.sampler import SamplerConfig
 from ulrec.errors import DataError
 from ulrec.evaluation.report import read_metrics
 from ulrec.experiment.curve import Curve
 from ulrec.experiment.fans import Fans, no_fans
 from ulrec.experiment.generate import evaluated_users, pipeline_of, validation_users
+from ulrec.experiment.judge import _named
 from ulrec.experiment.judge_users import nearest_utility, true_utility
 from ulrec.experiment.runner import Run, run_stages
 from ulrec.experiment.stages import EXTRA_STAGES, STAGES
@@ -84,17 +86,15 @@ def test_without_categories_the_report_says_why(tiny_run):
     assert reason in tiny_run.path("report.html").read_text()
     pipeline = pipeline_of(tiny_run)
     config = tiny_run.config.generate
-    assert "fans_per_category is 0" in no_fans(
-        pipeline, dataclasses.replace(config, fans_per_category=0)
-    )
+    assert "fans_per_category is 0" in no_fans(pipeline, replace(config, fans_per_category=0))
     kinds = pl.Series("category", [f"c{i % 3}" for i in range(len(pipeline.items))])
     pipeline.items = pipeline.items.with_columns(kinds)
     assert no_fans(pipeline, config) is None
-    assert "two categories" in no_fans(pipeline, dataclasses.replace(config, fan_categories=1))
+    assert "two categories" in no_fans(pipeline, replace(config, fan_categories=1))
     pipeline.items = pipeline.items.drop("category")
     assert "no column 'category'" in no_fans(pipeline, config)
     pipeline.items = pl.read_parquet(tiny_run.path("items") / "items.parquet")
-    pipeline.factors = dataclasses.replace(pipeline.factors, can_fold_in=False)
+    pipeline.factors = replace(pipeline.factors, can_fold_in=False)
     assert "cannot fold in" in no_fans(pipeline, config)
 
 
@@ -221,3 +221,23 @@ def test_pictures_too_large_get_a_palette(tmp_path):
     Image.fromarray(noise).save(tmp_path / "noise.png")
     assert (tmp_path / "noise.png").stat().st_size > 700_000
     assert len(figures.small_png(tmp_path / "noise.png")) <= 300_000
+
+
+def test_a_protocol_tells_samplers_apart():
+    """Results of samplers that differ in anything must not pass for the same."""
+    usual = SamplerConfig(name="dpmpp_2m_sde", num_steps=4)
+    others = [
+        replace(usual, name="ancestral"),
+        replace(usual, guidance_until=0.0),
+        replace(usual, guidance_rescale=0.7),
+        replace(usual, noise_until=-2.0),
+        replace(usual, motion=1.15),
+        replace(usual, levels=(-1.0, 0.0, 2.5)),
+    ]
+    names = [_named(sampler) for sampler in (usual, *others)]
+    assert names[0] == "dpmpp_2m_sde" and len(set(names)) == len(names)
+    told = "dpmpp_2m_sde, guidance up to logsnr 0, noise up to logsnr -2, 1.15 times the motion"
+    both = replace(usual, guidance_until=0.0, noise_until=-2.0, motion=1.15)
+    assert _named(both) == told
+    # whoever adds a field has to say whether a protocol tells it
+    assert len(fields(SamplerConfig)) == len(others) + 1  # and the number of steps

@@ -122,7 +122,16 @@ def figure(name: str, cells: Mapping[str, Any], note: str) -> dict[str, str]:
 
 
 def _named(sampler: SamplerConfig) -> str:
-    """Return the method and, where guidance ends early, where."""
-    if math.isinf(sampler.guidance_until):
-        return sampler.name
-    return f"{sampler.name}, guidance up to logsnr {sampler.guidance_until:g}"
+    """Return the method and, where they are not as usual, what its steps are like."""
+    parts: list[str] = [sampler.name]
+    if math.isfinite(sampler.guidance_until):
+        parts.append(f"guidance up to logsnr {sampler.guidance_until:g}")
+    if sampler.guidance_rescale:
+        parts.append(f"rescaled by {sampler.guidance_rescale:g}")
+    if math.isfinite(sampler.noise_until):
+        parts.append(f"noise up to logsnr {sampler.noise_until:g}")
+    if sampler.motion != 1:
+        parts.append(f"{sampler.motion:g} times the motion")
+    if sampler.levels is not None:
+        parts.append(f"at logsnr {', '.join(f'{level:g}' for level in sampler.levels)}")
+    return ", ".join(parts)
